@@ -1,0 +1,153 @@
+"""Every error that nanochat raises on purpose.
+
+Knows the words shown to people. Does not know who raises what, nor how a channel shows it.
+
+NanochatError
+├── KeyFormError            a session key that cannot be one
+├── SettingError            a setting, or an option of a command, that cannot be used
+├── StoreError              a session file, or its directory
+│   ├── NotWritten          nothing of it is in the file: trying again is safe
+│   ├── DurabilityUnknown   it may be in the file: trying again could double it
+│   ├── NewerFormat         written by a newer nanochat: readable, never appended to
+│   ├── WrongFile           the path holds something that is not this session's file
+│   └── LeaseHeld           another turn of this session is running elsewhere
+├── LedgerError             the work-in-progress database
+├── ModelError              the model, or the way to it
+├── ToolError               a tool could not do what it was asked; the model sees the text
+├── ChannelError            a message could not be brought to a person
+├── CommandError            a chat command that cannot be carried out as typed
+├── Busy                    too many messages wait in this session
+└── LimitReached            a money or rate limit says no
+
+Messages say what failed, on what, and what to do; lower case, no full stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "Busy",
+    "ChannelError",
+    "CommandError",
+    "DurabilityUnknown",
+    "KeyFormError",
+    "LeaseHeld",
+    "LedgerError",
+    "LimitReached",
+    "ModelError",
+    "NanochatError",
+    "NewerFormat",
+    "NotWritten",
+    "SettingError",
+    "StoreError",
+    "ToolError",
+    "WrongFile",
+]
+
+
+class NanochatError(Exception):
+    """The root; `str()` of any of them is one line fit for a person."""
+
+
+class KeyFormError(NanochatError):
+    """A session key that is not `channel:chat_id`."""
+
+
+class SettingError(NanochatError):
+    """A setting that cannot be used: names the file or option, the key, what it got and what it takes."""
+
+
+class StoreError(NanochatError):
+    """A session file could not be read or written.
+
+    `key` is the session's key as text, `path` the file's place.
+    """
+
+    def __init__(self, message: str, *, key: str = "", path: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+        self.path = path
+
+
+class NotWritten(StoreError):
+    """Nothing of the append is in the file; the caller may try again."""
+
+
+class DurabilityUnknown(StoreError):
+    """The device failed after the write: the lines may or may not survive; never retried blindly."""
+
+
+class NewerFormat(StoreError):
+    """The file says a format version above ours: it is read, and never appended to."""
+
+
+class WrongFile(StoreError):
+    """The path holds another session's file, a link, a directory or a device."""
+
+
+class LeaseHeld(StoreError):
+    """Another process (`holder`, in words) is in a turn of this session."""
+
+    def __init__(self, message: str, *, key: str = "", path: str = "", holder: str = "") -> None:
+        super().__init__(message, key=key, path=path)
+        self.holder = holder
+
+
+class LedgerError(NanochatError):
+    """The ledger could not be opened, read or written."""
+
+
+class ModelError(NanochatError):
+    """A request to the model failed.
+
+    `kind` is one of: key, money, permission, not_found, too_large, bad_request, rate, overloaded, server, network,
+    timeout, cut, protocol. `retryable`: the same request may succeed later. `partial` is the text that had come,
+    `request_id` the provider's name for the request (both may be empty), `retry_after_s` what the provider asked for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str,
+        retryable: bool,
+        partial: str = "",
+        request_id: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retryable = retryable
+        self.partial = partial
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+
+
+class ToolError(NanochatError):
+    """A tool refused or failed; the model is shown the message as an error result."""
+
+
+class ChannelError(NanochatError):
+    """A channel could not bring a text to a person."""
+
+
+class CommandError(NanochatError):
+    """A chat command is unknown, is not allowed to this person, or has arguments it cannot take."""
+
+    def __init__(self, message: str, *, nearest: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.nearest = tuple(nearest)
+
+
+class Busy(NanochatError):
+    """The session has as many waiting messages as it may have."""
+
+
+class LimitReached(NanochatError):
+    """A limit of `[limits]` forbids the turn; `setting` names it."""
+
+    def __init__(self, message: str, *, setting: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.retry_after_s = retry_after_s
