@@ -78,11 +78,16 @@ class Model(Protocol):
     """The default model's id."""
 
     async def reply(
-        self, request: ModelRequest, on_text: Callable[[str], None], on_notice: Callable[[str], None]
+        self,
+        request: ModelRequest,
+        on_text: Callable[[str], None],
+        on_notice: Callable[[str], None],
+        on_start: Callable[[str, Usage], None] | None = None,
     ) -> ModelReply:
         """Stream one reply.
 
-        `on_text` gets each piece of text as it comes, `on_notice` one line when a wait or a fallback begins.
+        `on_text` gets each piece of text as it comes, `on_notice` one line when a wait or a fallback begins, and `on_start`,
+        when a reply begins, who gives it and what it has read: so much is paid for even if the rest never comes.
 
         Raises:
             ModelError: after the policy of retries and fallbacks is at its end; `partial` holds the text that came.

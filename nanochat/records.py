@@ -481,6 +481,7 @@ def _message(fields: dict[str, Json], start: int, end: int, known_at: datetime) 
 
 
 _OWN_METADATA = frozenset(("model", "system", "pins", "totals"))
+_COMPACT_METADATA = _OWN_METADATA | {"_last_summary"}
 
 
 def _snapshot(fields: dict[str, Json], start: int, end: int, known_at: datetime) -> Snapshot:
@@ -490,6 +491,7 @@ def _snapshot(fields: dict[str, Json], start: int, end: int, known_at: datetime)
 
 def _state(fields: dict[str, Json], known_at: datetime) -> State:
     metadata = _mapping(fields, "metadata")
+    own = _COMPACT_METADATA if fields.get("op") == "compact" else _OWN_METADATA
     pins = metadata.get("pins")
     totals = _mapping(metadata, "totals")
     return State(
@@ -503,7 +505,7 @@ def _state(fields: dict[str, Json], known_at: datetime) -> State:
         system=_ref(metadata.get("system")),
         pins=tuple(ref for pin in (pins if isinstance(pins, list) else []) if (ref := _ref(pin)) is not None),
         totals=Totals(_count(totals, "turns", 0), _usage(totals), _number(totals, "cost_usd") or 0.0),
-        other={name: value for name, value in metadata.items() if name not in _OWN_METADATA} or _EMPTY,
+        other={name: value for name, value in metadata.items() if name not in own} or _EMPTY,
     )
 
 
@@ -633,7 +635,8 @@ def after(state: State, event: Event, start: int, now: datetime) -> State:
             return replace(changed, totals=_add(state.totals, 1, event.usage, event.cost_usd))
         case Compact():
             totals = _add(state.totals, 0, event.usage, event.cost_usd)
-            return replace(changed, totals=totals, last_consolidated=max(0, event.keep_n))
+            other = {name: value for name, value in changed.other.items() if name not in _COMPACT_METADATA} or _EMPTY
+            return replace(changed, totals=totals, last_consolidated=max(0, event.keep_n), other=other)
         case Reset():
             return replace(changed, pins=(), last_consolidated=state.n)
         case Rewind():

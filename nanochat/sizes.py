@@ -16,10 +16,10 @@ from datetime import datetime
 from nanochat.exchanges import begins_exchange, is_hidden, is_whole, window
 from nanochat.records import Block, Content, Json, Message, Record, SetValue, Snapshot
 
-__all__ = ["Exchange", "Measure", "measure", "weigh"]
+__all__ = ["FIRST_BYTES_PER_TOKEN", "Exchange", "Measure", "measure", "weigh"]
 
 # English prose on the tokenizers of 2026; JSON and other scripts differ, which is why the ratio is learned.
-_FIRST_BYTES_PER_TOKEN = 2.5
+FIRST_BYTES_PER_TOKEN = 2.5
 _LEARN = 0.2
 # A shorter sample says more about a message's fixed overhead than about its text.
 _MIN_SAMPLE_TOKENS = 20
@@ -78,7 +78,7 @@ class _Part:
 class _Scale:
     """Reads the counts that replies carry, in order. `known` is what the model had read, and said, at the last one."""
 
-    bytes_per_token: float = _FIRST_BYTES_PER_TOKEN
+    bytes_per_token: float = FIRST_BYTES_PER_TOKEN
     known: int | None = None
     prefix: str = ""
     pending: list[_Part] = field(default_factory=list)

@@ -42,10 +42,11 @@ class _Growing:
 
 
 class Accumulator:
-    """One reply in the making; `on_text` is called with each piece of text as it comes."""
+    """One reply in the making; `on_text` gets each piece of text as it comes, `on_start` what was read, once."""
 
-    def __init__(self, on_text: Callable[[str], None]) -> None:
+    def __init__(self, on_text: Callable[[str], None], on_start: Callable[[Usage], None] = lambda _: None) -> None:
         self._on_text = on_text
+        self._on_start = on_start
         self._blocks: dict[int, _Growing] = {}
         self._usage: dict[str, Json] = {}
         self._half = ""
@@ -68,6 +69,7 @@ class Accumulator:
                 self.started = True
                 self.model = str(message.get("model") or "")
                 self._usage.update(_mapping(message.get("usage")))
+                self._on_start(self.usage())
             case "content_block_start":
                 self._begin(_number(event.get("index")), _mapping(event.get("content_block")))
             case "content_block_delta":

@@ -20,7 +20,7 @@ from nanochat.model.failures import OFFICIAL_HOST, Place, broken
 from nanochat.model.retry import Patience, Waits, falls_back, in_short, with_retries
 from nanochat.ports import ModelReply, ModelRequest
 from nanochat.pricing import max_output
-from nanochat.records import Block, Json
+from nanochat.records import Block, Json, Usage
 
 if TYPE_CHECKING:
     from nanochat.model.wire import Wire
@@ -71,13 +71,17 @@ class AnthropicModel:
         self._loading = asyncio.Lock()
 
     async def reply(
-        self, request: ModelRequest, on_text: Callable[[str], None], on_notice: Callable[[str], None]
+        self,
+        request: ModelRequest,
+        on_text: Callable[[str], None],
+        on_notice: Callable[[str], None],
+        on_start: Callable[[str, Usage], None] | None = None,
     ) -> ModelReply:
         began_s = self._waits.clock()
         asked = request.model or self.name
         names = (asked, *(name for name in self._fallback if name != asked))
         for name, following in zip(names, (*names[1:], ""), strict=True):
-            attempt = partial(self._attempt, _for_model(request, name, asked), on_text, began_s)
+            attempt = partial(self._attempt, _for_model(request, name, asked), on_text, on_start, began_s)
             try:
                 return await with_retries(
                     attempt, patience=self._patience, waits=self._waits, began_s=began_s, on_notice=on_notice
@@ -100,7 +104,13 @@ class AnthropicModel:
         if wire is not None:
             await wire.close()
 
-    async def _attempt(self, request: ModelRequest, on_text: Callable[[str], None], began_s: float) -> ModelReply:
+    async def _attempt(
+        self,
+        request: ModelRequest,
+        on_text: Callable[[str], None],
+        on_start: Callable[[str, Usage], None] | None,
+        began_s: float,
+    ) -> ModelReply:
         wire = await self._connected(request.model)
         first_s: list[float] = []
 
@@ -109,7 +119,11 @@ class AnthropicModel:
                 first_s.append(self._waits.clock())
             on_text(text)
 
-        reply, request_id = await wire.stream(_encoded(request), request.model, heard)
+        def started(usage: Usage) -> None:
+            if on_start is not None:
+                on_start(request.model, usage)
+
+        reply, request_id = await wire.stream(_encoded(request), request.model, heard, started)
         try:
             content = reply.content()
         except ModelError as error:

@@ -270,21 +270,21 @@ Until then you can try the house:
 _LONG_ANSWER = """\
 # The keeper of the small lighthouse
 
-This is a long text from the offline demo model, so that streaming and stopping can be tried. Nothing in it is important, and
+This is a long text from the offline demo model, so that streaming and stopping can be tried. Nothing in it is important, and \
 none of it was thought up for the occasion.
 
 ## How the evenings began
 
-At the end of a spit of sand stood a lighthouse that no chart thought worth a symbol. Its keeper climbed the forty-one steps
-every evening, not because many ships came by, but because a lamp that is lit only when somebody looks is not a lamp. She
+At the end of a spit of sand stood a lighthouse that no chart thought worth a symbol. Its keeper climbed the forty-one steps \
+every evening, not because many ships came by, but because a lamp that is lit only when somebody looks is not a lamp. She \
 carried three things up the stairs:
 
 1. a can of oil, filled to the line and never above it;
 2. a cloth for the glass, washed on Sundays;
 3. a notebook, in which she wrote one line for each evening.
 
-The notebook was the point of it all. She had never torn a page out and had never written over a line. When she had made a
-mistake, she wrote the correction below it, with the date, so that anybody who read along could see what she had believed and
+The notebook was the point of it all. She had never torn a page out and had never written over a line. When she had made a \
+mistake, she wrote the correction below it, with the date, so that anybody who read along could see what she had believed and \
 when she had come to know better.
 
 ## What the notebook held
@@ -297,13 +297,13 @@ when she had come to know better.
 
 > A line that says “nothing” is worth more than a line that is missing.
 
-One night a storm took the pen out of her hand in the middle of a word. In the morning she found half a line, and under it
-she began a new one. She did not rub out the half: it was as true as the whole ones, only shorter. Years later a student of
+One night a storm took the pen out of her hand in the middle of a word. In the morning she found half a line, and under it \
+she began a new one. She did not rub out the half: it was as true as the whole ones, only shorter. Years later a student of \
 storms would thank her for exactly that line, because it told to the minute when the wind had turned.
 
 ## How the lamp is lit today
 
-The steps are still forty-one. The oil has become a wire, and the wire asks for less attention, but the rules on the inside
+The steps are still forty-one. The oil has become a wire, and the wire asks for less attention, but the rules on the inside \
 of the door are the old ones:
 
 ```text
@@ -312,8 +312,8 @@ write first, then rest
 never promise a ship what the lamp has not done yet
 ```
 
-Visitors ask whether it is lonely. The keeper's granddaughter, who keeps the lamp now, shows them the shelf with the
-notebooks, all of one size, and lets them read as long as they like. Some stay until the evening. Then they climb up together,
+Visitors ask whether it is lonely. The keeper's granddaughter, who keeps the lamp now, shows them the shelf with the \
+notebooks, all of one size, and lets them read as long as they like. Some stay until the evening. Then they climb up together, \
 somebody carries the can that is no longer needed, somebody wipes the glass, and somebody else writes the line.
 
 *The end of the long text.* If you have stopped it before this line, stopping works.

@@ -44,10 +44,16 @@ class OfflineModel:
         self._prefixes: OrderedDict[bytes, None] = OrderedDict()
 
     async def reply(
-        self, request: ModelRequest, on_text: Callable[[str], None], on_notice: Callable[[str], None]
+        self,
+        request: ModelRequest,
+        on_text: Callable[[str], None],
+        on_notice: Callable[[str], None],
+        on_start: Callable[[str, Usage], None] | None = None,
     ) -> ModelReply:
         began_s = time.monotonic()
         usage = self._read(request)
+        if on_start is not None:
+            on_start(self.name, usage)
         said = demo.answer(request)
         limit_chars = request.max_tokens * _BYTES_PER_TOKEN
         text, is_cut = said.text[:limit_chars], len(said.text) > limit_chars

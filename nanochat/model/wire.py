@@ -24,7 +24,7 @@ import httpx2
 from nanochat.model import failures
 from nanochat.model.accumulator import Accumulator
 from nanochat.model.failures import Place, Refused
-from nanochat.records import Json
+from nanochat.records import Json, Usage
 
 __all__ = ["Endpoint", "Wire", "rehearse"]
 
@@ -77,7 +77,9 @@ class Wire:
             logger = logging.getLogger(name)
             logger.setLevel(max(logger.level, logging.WARNING))
 
-    async def stream(self, body: bytes, model: str, on_text: Callable[[str], None]) -> tuple[Accumulator, str]:
+    async def stream(
+        self, body: bytes, model: str, on_text: Callable[[str], None], on_start: Callable[[Usage], None]
+    ) -> tuple[Accumulator, str]:
         """Send one request and follow its stream to the end.
 
         Returns:
@@ -89,7 +91,7 @@ class Wire:
         place = Place(self._endpoint.host, model, self._endpoint.key)
         response = await self._open(body, place)
         request_id = str(response.headers.get("request-id", ""))
-        reply = Accumulator(on_text)
+        reply = Accumulator(on_text, on_start)
         try:
             await _expect_stream(response, place)
             await _follow(response, reply, place)
@@ -142,7 +144,7 @@ async def _rehearsal() -> None:
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
     wire = Wire(Endpoint("http://rehearsal.invalid", "", "bearer", 1.0), http)
     try:
-        await wire.stream(b"{}", "", lambda _: None)
+        await wire.stream(b"{}", "", lambda _: None, lambda _: None)
     finally:
         await wire.close()
 

@@ -1,0 +1,28 @@
+"""Settings: what each key means, where its value comes from, and the secrets beside them.
+
+Knows files, environment and defaults. Does not know what a setting does to the room that receives its plain value.
+"""
+
+from __future__ import annotations
+
+from nanochat.config.loading import find_config, load
+from nanochat.config.secrets import Endpoint, Secrets, endpoint_of
+from nanochat.config.sections import Config, Context, Cron, Http, Job, Limits, Log, Model, Sessions, Telegram
+
+__all__ = [
+    "Config",
+    "Context",
+    "Cron",
+    "Endpoint",
+    "Http",
+    "Job",
+    "Limits",
+    "Log",
+    "Model",
+    "Secrets",
+    "Sessions",
+    "Telegram",
+    "endpoint_of",
+    "find_config",
+    "load",
+]
