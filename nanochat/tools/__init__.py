@@ -1,0 +1,6 @@
+"""What the model can have done. Each tool is a room of its own and knows one thing."""
+
+from nanochat.tools.memory import MemoryTool
+from nanochat.tools.sessions import SessionsTool
+
+__all__ = ["MemoryTool", "SessionsTool"]

@@ -1,0 +1,117 @@
+"""Records as people read them: lines for a terminal that watches, Markdown for a file, JSON for another program.
+
+Pure. Knows what a reader cares for: what was said by whom, and what changed. Does not know where it is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+
+from nanochat.errors import CommandError
+from nanochat.events import Seen
+from nanochat.keys import SessionKey
+from nanochat.records import Compact, Json, Message, Record, Reset, Rewind, SetValue, Snapshot, text_of
+
+__all__ = ["exchanges", "from_json", "to_json", "to_markdown", "to_seen"]
+
+
+def to_seen(key: SessionKey, records: Iterable[Record]) -> list[Seen]:
+    """One entry per line that a person would want to see; tool traffic and settings are left out."""
+    seen = []
+    for record in records:
+        if isinstance(record, Message):
+            text = _said(record)
+            if not text or record.role not in ("user", "assistant"):
+                continue
+            if record.delivered:
+                seen.append(Seen(key, "delivered", text, record.timestamp))
+            else:
+                seen.append(Seen(key, "user" if record.role == "user" else "assistant", text, record.timestamp))
+        elif change := _change(record):
+            seen.append(Seen(key, "change", change, record.state.updated_at))
+    return seen
+
+
+def exchanges(key: SessionKey, records: Sequence[Record], count: int) -> list[Seen]:
+    """The last `count` exchanges, the question first."""
+    spoken = [entry for entry in to_seen(key, records) if entry.kind != "change"]
+    starts = [i for i, entry in enumerate(spoken) if entry.kind == "user"]
+    if not starts or count <= 0:
+        return []
+    return spoken[starts[max(0, len(starts) - count)] :]
+
+
+def to_markdown(key: SessionKey, records: Sequence[Record], zone: tzinfo | None) -> str:
+    """A whole conversation as one Markdown text with a heading per speaker."""
+    parts = [f"# {key}"]
+    names = {"user": "You", "assistant": "nanochat", "delivered": "Delivered"}
+    for entry in to_seen(key, records):
+        at = entry.at.astimezone(zone).strftime("%Y-%m-%d %H:%M")
+        if entry.kind == "change":
+            parts.append(f"*{at}: {entry.text}*")
+        else:
+            parts.append(f"## {names[entry.kind]}, {at}\n\n{entry.text}")
+    return "\n\n".join(parts) + "\n"
+
+
+def to_json(records: Sequence[Record]) -> str:
+    """The live messages as a JSON array of `{role, content, timestamp}`, content as on the wire."""
+    messages = [
+        {"role": record.role, "content": record.content, "timestamp": record.timestamp.isoformat()}
+        for record in records
+        if isinstance(record, Message)
+    ]
+    return json.dumps(messages, ensure_ascii=False, indent=1) + "\n"
+
+
+def from_json(text: str) -> list[tuple[str, str]]:
+    """Role and text of each message in a JSON array or in JSON lines, a session file's among them; the rest is passed over.
+
+    Raises:
+        CommandError: where no message is found.
+    """
+    try:
+        rows: list[Json] = json.loads(text)
+    except ValueError:
+        rows = [_loads(line) for line in text.splitlines()]
+    found = []
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and row.get("role") in ("user", "assistant"):
+            content = row.get("content")
+            said = content if isinstance(content, str) else text_of(content) if isinstance(content, list) else ""
+            if said.strip():
+                found.append((str(row["role"]), said))
+    if not found:
+        raise CommandError("no messages found: it takes a JSON array, or JSON lines, of {role, content}")
+    return found
+
+
+def _loads(line: str) -> Json:
+    try:
+        loaded: Json = json.loads(line)
+    except ValueError:
+        return None
+    return loaded
+
+
+def _said(message: Message) -> str:
+    text = text_of(message.content).strip()
+    return f"{text} […{message.mark}]" if text and message.mark and message.mark != "pause_turn" else text
+
+
+def _change(snapshot: Snapshot) -> str:
+    match snapshot.event:
+        case Reset():
+            return "a new conversation begins"
+        case Rewind():
+            return "the last exchange was taken back"
+        case Compact(messages=messages):
+            return f"{messages} older messages are now sent as a summary"
+        case SetValue(name="system"):
+            return "the system text was changed"
+        case SetValue(name="model", value=value):
+            return f"the model is now {value or 'the default'}"
+        case _:
+            return ""

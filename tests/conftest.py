@@ -1,0 +1,27 @@
+"""Fixtures that more than one room's tests use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.house import House
+
+Build = Callable[..., House]
+
+
+@pytest.fixture
+async def build(tmp_path: Path) -> AsyncIterator[Build]:
+    """Builds houses over one data directory and closes them."""
+    houses: list[House] = []
+
+    def make(*script: Any, **settings: Any) -> House:  # Any: handed through to House as it is
+        houses.append(House(tmp_path, script, **settings))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        await house.close()

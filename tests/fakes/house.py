@@ -1,0 +1,102 @@
+"""The turn's rooms put together around a scripted model and a real store, as the roof does it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from nanochat.agent import Agent, AgentSettings
+from nanochat.assistant import Assistant
+from nanochat.commands import Commands
+from nanochat.condense import Condenser
+from nanochat.events import Inbound, ReplyEvent, Sender, Text
+from nanochat.keys import SessionKey
+from nanochat.ledger import Ledger
+from nanochat.limits import Limits, Purse, RateFence
+from nanochat.liveness import Presence
+from nanochat.ports import Model, Tool
+from nanochat.sessions import SessionManager
+from nanochat.store import FileStore
+from nanochat.tools import SessionsTool
+from tests.fakes.scripted_model import ScriptedModel, Step
+
+__all__ = ["OWNER", "FakeClock", "House"]
+
+OWNER = Sender("cli", "olga", owner=True)
+
+
+@dataclass
+class FakeClock:
+    """Stands still until it is moved."""
+
+    now: datetime = field(default_factory=lambda: datetime(2026, 11, 20, 12, 0, tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **amount: float) -> None:
+        self.now += timedelta(**amount)
+
+
+class House:
+    """`say` sends a message through the assistant and returns all events."""
+
+    def __init__(
+        self,
+        directory: Path,
+        script: Sequence[Step] = (),
+        *,
+        settings: AgentSettings | None = None,
+        limits: Limits | None = None,
+        tools: Sequence[Tool] | None = None,
+        summary_model: str = "",
+        clock: FakeClock | None = None,
+        model: Model | None = None,
+    ) -> None:
+        self.clock = clock or FakeClock()
+        self.model = ScriptedModel(list(script))
+        answering = model or self.model
+        self.presence = Presence(directory / "leases")
+        self.ledger = Ledger(directory / "ledger.db", self.presence)
+        self.manager = SessionManager(FileStore(directory / "sessions"), clock=self.clock)
+        limits = limits or Limits()
+        settings = settings or AgentSettings(self.model.name, "You are a test.", ZoneInfo("Europe/Prague"))
+        self.purse = Purse(self.ledger, limits, self.clock)
+        condenser = Condenser(
+            self.manager,
+            answering,
+            summary_model=summary_model,
+            budget_tokens=settings.budget_tokens,
+            max_messages=settings.max_messages,
+            purse=self.purse,
+            clock=self.clock,
+        )
+        tools = (SessionsTool(self.manager.store),) if tools is None else tools
+        agent = Agent(self.manager, answering, tools, settings, condenser=condenser, purse=self.purse, clock=self.clock)
+        self.agent = agent
+        self.commands = Commands(self.manager, condenser, settings, jobs=lambda _: (), clock=self.clock)
+        fence = RateFence(limits.turns_per_minute, self.clock)
+        self.assistant = Assistant(self.manager, agent, self.commands, limits=limits, fence=fence, purse=self.purse)
+        self._answering = answering
+        self._numbers = itertools.count(1)
+
+    def inbound(self, text: str, key: str = "cli:test", source_id: str = "", sender: Sender = OWNER) -> Inbound:
+        source_id = source_id or f"cli:{next(self._numbers)}"
+        return Inbound(SessionKey.parse(key), source_id, sender, (Text(text),), self.clock.now)
+
+    async def say(
+        self, text: str, key: str = "cli:test", source_id: str = "", sender: Sender = OWNER
+    ) -> list[ReplyEvent]:
+        events: list[ReplyEvent] = []
+        await self.assistant(self.inbound(text, key, source_id, sender), events.append)
+        return events
+
+    async def close(self) -> None:
+        await self._answering.close()
+        await self.manager.close()
+        await self.ledger.close()
+        self.presence.leave()

@@ -1,0 +1,67 @@
+"""Records as people read them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from nanochat import transcript
+from nanochat.errors import CommandError
+from nanochat.keys import SessionKey
+from nanochat.records import Message, Record, Reset, Snapshot, State
+
+KEY = SessionKey("cli", "a")
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+def records() -> list[Record]:
+    return [
+        Message("user", "question", NOW),
+        Message("assistant", [{"type": "tool_use", "id": "t", "name": "x", "input": {}}], NOW),
+        Message("user", [{"type": "tool_result", "tool_use_id": "t", "content": "secret"}], NOW),
+        Message("assistant", [{"type": "text", "text": "answer"}], NOW, mark="stopped"),
+        Message("user", "<delivered>ding</delivered>", NOW, delivered=True),
+        Snapshot(State("cli:a", NOW, NOW), Reset()),
+    ]
+
+
+def test_a_watcher_sees_what_was_said() -> None:
+    """Tool traffic is left out, marks and changes are shown."""
+    seen = [(entry.kind, entry.text) for entry in transcript.to_seen(KEY, records())]
+    assert seen == [
+        ("user", "question"),
+        ("assistant", "answer […stopped]"),
+        ("delivered", "<delivered>ding</delivered>"),
+        ("change", "a new conversation begins"),
+    ]
+
+
+@pytest.mark.parametrize(("count", "first"), [(1, "question"), (9, "question"), (0, None)])
+def test_exchanges_begin_with_the_question(count: int, first: str | None) -> None:
+    """Asked for more than there are, all come."""
+    shown = transcript.exchanges(KEY, records(), count)
+    assert (shown[0].text if shown else None) == first
+
+
+def test_markdown_names_the_speakers() -> None:
+    """A file that a person can read without us."""
+    text = transcript.to_markdown(KEY, records(), UTC)
+    assert text.startswith("# cli:a\n")
+    assert "## You, 2026-11-20 12:00\n\nquestion" in text
+
+
+def test_json_goes_both_ways() -> None:
+    """What is written can be read, from an array and from lines."""
+    rows = json.loads(transcript.to_json(records()))
+    assert transcript.from_json(json.dumps(rows))[0] == ("user", "question")
+    lines = "\n".join(json.dumps(row) for row in rows) + "\nnot json\n"
+    assert transcript.from_json(lines)[:2] == [("user", "question"), ("assistant", "answer")]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "42", "hello", '[{"role": "system", "content": "x"}]'])
+def test_json_without_messages_is_refused(text: str) -> None:
+    """The line says what it takes."""
+    with pytest.raises(CommandError, match="no messages"):
+        transcript.from_json(text)
