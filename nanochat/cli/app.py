@@ -1,0 +1,159 @@
+"""The commands, their options and their help.
+
+Knows names and words. Does not know what a command does: each loads its own module when it runs, so that `--help` is at once
+there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+import nanochat
+
+if TYPE_CHECKING:
+    from nanochat.config import Config, Secrets
+
+__all__ = ["State", "app", "settings"]
+
+_C = TypeVar("_C", bound=Callable[..., object])
+
+# Of the whole program, and accepted behind any command as well: where one types them is nobody's concern.
+_WITH_VALUE = ("--config", "--data-dir")
+_FLAGS = ("--debug", "--version", "-h", "--help")
+
+
+@dataclass(slots=True)
+class State:
+    """The program's own options, as the command line fills them in."""
+
+    config: Path | None = None
+    data_dir: Path | None = None
+    debug: bool = False
+    secrets: Sequence[str] = ()
+    """What must not stand in an error, once it is known."""
+
+
+def settings(context: click.Context) -> tuple[Config, Secrets]:
+    """The settings and secrets of this process; until the command ends, what is logged goes where it should.
+
+    Raises:
+        SettingError: one of them cannot be used.
+    """
+    from nanochat import config, log
+
+    state = context.find_root().ensure_object(State)
+    secrets = config.Secrets.load(os.environ)
+    state.secrets = secrets.values
+    context.with_resource(log.written(debug=state.debug, secrets=secrets.values))
+    return config.load(state.config, state.data_dir, os.environ), secrets
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    state = context.find_root().ensure_object(State)
+    match parameter.name, value:
+        case "config", Path() as path:
+            state.config = path
+        case "data_dir", Path() as path:
+            state.data_dir = path
+        case "debug", True:
+            state.debug = True
+
+
+def _program_options(command: _C) -> _C:
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option("--debug", is_flag=True, expose_value=False, callback=_keep, help="Log, and show tracebacks."),
+        click.option("--data-dir", type=path, metavar="DIR", expose_value=False, callback=_keep, help="Where data is."),
+        click.option("--config", type=path, metavar="FILE", expose_value=False, callback=_keep, help="The settings."),
+    ):
+        command = option(command)
+    return command
+
+
+class _App(click.Group):
+    """A group whose first command may be left out: `nanochat -m hi` is `nanochat chat -m hi`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # for completion, where a word that is missing is still to come
+            return super().parse_args(ctx, args)
+        place = 0
+        while place < len(args):
+            name, joined, _ = args[place].partition("=")
+            if name in _WITH_VALUE:
+                place += 1 if joined else 2
+            elif args[place] in _FLAGS:
+                place += 1
+            else:
+                break
+        asks_for_itself = {"--version", "-h", "--help"} & {*args[:place]}
+        if not asks_for_itself and (place >= len(args) or args[place].startswith("-")):
+            args = [*args[:place], "chat", *args[place:]]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_App, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(nanochat.__version__, message="nanochat %(version)s")
+@_program_options
+def app() -> None:
+    """A personal assistant whose every conversation is one plain JSONL file.
+
+    Without a command: chat.
+    """
+
+
+@app.command()
+@click.option(
+    "-s", "--session", "key", default="cli:default", metavar="KEY", show_default=True, help="The conversation."
+)
+@click.option("-m", "--message", metavar="TEXT", help="One message, one answer; - reads standard input.")
+@click.option("--system", metavar="TEXT", help="Set what the model is told about its part, in this conversation.")
+@click.option("--no-stream", is_flag=True, help="Print the answer when it is complete.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
+@_program_options
+@click.pass_context
+def chat(
+    context: click.Context, key: str, message: str | None, system: str | None, no_stream: bool, as_json: bool
+) -> int:
+    """Talk: interactively, or once with -m or a pipe."""
+    import asyncio
+
+    from nanochat.cli import chat as room
+
+    wish = room.Wish(key, message, system, stream=not no_stream, as_json=as_json)
+    config, secrets = settings(context)
+    return asyncio.run(room.chat(config, secrets, wish))
+
+
+@app.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per session.")
+@_program_options
+@click.pass_context
+def sessions(context: click.Context, as_json: bool) -> int:
+    """The conversations there are."""
+    if context.invoked_subcommand is None:
+        return _list(context, as_json)
+    return 0
+
+
+@sessions.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per session.")
+@_program_options
+@click.pass_context
+def list_sessions(context: click.Context, as_json: bool) -> int:
+    """Every conversation, newest first."""
+    return _list(context, as_json)
+
+
+def _list(context: click.Context, as_json: bool) -> int:
+    import asyncio
+
+    from nanochat.cli import sessions as room
+
+    config, _ = settings(context)
+    return asyncio.run(room.list_sessions(config, as_json=as_json))
