@@ -63,6 +63,8 @@ def _unforeseen(state: State, _kind: type[BaseException], error: BaseException, 
         cause = cause.exceptions[0]
     if isinstance(cause, OSError) and cause.strerror:
         words = ": ".join(filter(None, [str(cause.filename or ""), _lowered(cause.strerror)]))
+        # What standard output still holds would be written once more at exit, and fail once more: exit code 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     else:
         words = f"internal error: {type(cause).__name__}: {cause}; --debug shows where"
     _tell(state, words, error)

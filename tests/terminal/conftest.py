@@ -31,6 +31,13 @@ COMMANDS = {"/help": "this list", "/history": "the last exchanges", "/switch": "
 PATIENCE_S = 20
 
 
+@pytest.fixture(autouse=True)
+def _real_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The screen in memory understands colours and cursors, whatever the terminal that the tests run in."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
 class Terminal:
     """A screen that tells when it changed; stands where standard output does."""
 
