@@ -129,7 +129,15 @@ class ToolError(NanochatError):
 
 
 class ChannelError(NanochatError):
-    """A channel could not bring a text to a person."""
+    """A channel could not bring a text to a person, or could not go on.
+
+    `retryable`: the same may work later, and not before `retry_after_s` where the other side named a time.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
 
 
 class CommandError(NanochatError):

@@ -16,14 +16,21 @@ from nanochat.keys import SessionKey
 from nanochat.records import Block, Event, Json, Message, Record, State, Usage
 
 __all__ = [
+    "Accept",
     "Appended",
     "Brief",
     "Changes",
+    "Channel",
     "Emit",
+    "Envelope",
     "Handler",
     "Model",
     "ModelReply",
     "ModelRequest",
+    "Receipt",
+    "Reply",
+    "ReplyMemory",
+    "SentPart",
     "SessionStore",
     "Tool",
     "ToolContext",
@@ -39,6 +46,114 @@ Handler: TypeAlias = Callable[[Inbound, Emit], Awaitable[None]]
 
 Watch: TypeAlias = Callable[[SessionKey, Callable[[Seen], None]], Awaitable[None]]
 """Calls back for every line that others append to a session, until cancelled."""
+
+
+# --- channels ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a channel received, raw; the inbox keeps it until it is answered.
+
+    `body` is the channel's own text for it, `source_id` names it for ever (`telegram:<bot id>:<update id>`). Envelopes of one
+    `group` are claimed together once the last one's `ready_at` has passed: albums, and texts that a client had split.
+    `manner`: `wait` stands in the session's line; `pass` goes by it (`/stop`, `/status`, a button); `stop` stands in the line
+    and ends the running turn first (`/new`, `/undo`). With `replaces`, the body takes the place of that envelope's if it still
+    waits, and is dropped otherwise: an edited message.
+    """
+
+    source_id: str
+    key: SessionKey
+    body: str
+    group: str = ""
+    ready_at: datetime | None = None
+    manner: Literal["wait", "pass", "stop"] = "wait"
+    replaces: str = ""
+
+
+Accept: TypeAlias = Callable[[Envelope], Awaitable[bool]]
+"""Take an envelope into the inbox; durable when it returns, and only then acknowledged to its source. False: it was known."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentPart:
+    """One message that a reply had sent. `message_id` is empty where the process died between sending it and learning its id;
+    `digest` is the channel's own hash of what the message last showed."""
+
+    index: int
+    message_id: str
+    digest: str = ""
+
+
+class ReplyMemory(Protocol):
+    """What a reply has sent, kept in the ledger so that a turn continued after a crash edits instead of repeating."""
+
+    async def parts(self) -> tuple[SentPart, ...]:
+        """What an earlier attempt at the same source had sent, by index."""
+        ...
+
+    async def sending(self, index: int) -> None:
+        """A new message is about to be sent: the one instant that cannot be closed begins."""
+        ...
+
+    async def sent(self, index: int, message_id: str, digest: str = "") -> None:
+        """The message exists, or shows something else now."""
+        ...
+
+    async def dropped(self, index: int) -> None:
+        """The message was deleted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Evidence that a text arrived: the messages' ids as the channel names them, at least one."""
+
+    message_ids: tuple[str, ...]
+
+
+class Reply(Protocol):
+    """An Emit with memory: it shows a turn as it goes, and knows every part it had sent."""
+
+    def __call__(self, event: ReplyEvent) -> None: ...
+
+    async def settle(self) -> Receipt:
+        """After the last event: wait until all that was said stands where its reader is, however long flood limits take.
+
+        Raises:
+            ChannelError: it cannot be brought there; `retryable` says whether later may be different.
+        """
+        ...
+
+
+class Channel(Protocol):
+    """A way to people that has no live connection: what comes in is acknowledged once it is in the inbox."""
+
+    name: str
+
+    async def run(self, accept: Accept) -> None:
+        """Bring in messages until cancelled.
+
+        Raises:
+            ChannelError: it cannot go on by itself (a revoked token); the daemon starts it anew with a back-off.
+        """
+        ...
+
+    async def parse(self, envelopes: Sequence[Envelope]) -> Inbound:
+        """One message out of the envelopes of a group, in their order; downloads happen here.
+
+        Raises:
+            ChannelError: with a plain line for the person; `retryable` where trying again may help.
+        """
+        ...
+
+    def reply_to(self, inbound: Inbound, memory: ReplyMemory) -> Reply:
+        """Where the answer to `inbound` goes."""
+        ...
+
+    async def deliver(self, key: SessionKey, text: str, memory: ReplyMemory) -> Receipt:
+        """Bring an unprompted text to a session's person; the same care and errors as `Reply.settle`."""
+        ...
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
