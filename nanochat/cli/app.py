@@ -150,6 +150,22 @@ def list_sessions(context: click.Context, as_json: bool) -> int:
     return _list(context, as_json)
 
 
+@sessions.command("check")
+@click.argument("key", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per fault.")
+@_program_options
+@click.pass_context
+def check_sessions(context: click.Context, key: str | None, as_json: bool) -> int:
+    """What is wrong with KEY's file, or with all files, line by line; nothing is changed."""
+    import asyncio
+
+    from nanochat.cli import sessions as room
+    from nanochat.keys import SessionKey
+
+    config, _ = settings(context)
+    return asyncio.run(room.check_sessions(config, SessionKey.parse(key) if key else None, as_json=as_json))
+
+
 def _list(context: click.Context, as_json: bool) -> int:
     import asyncio
 
