@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanochat.keys import SessionKey
-from nanochat.records import FORMAT, Compact, Message, Rewind, Snapshot, Unreadable, decode
+from nanochat.lines import decode
+from nanochat.records import FORMAT, Compact, Message, Rewind, Snapshot, Unreadable
 from nanochat.store.disk import Disk, modified_at, opened
 from nanochat.store.scan import Line, Source, forwards
 from nanochat.store.view import Places

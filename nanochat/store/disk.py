@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -39,6 +40,22 @@ Identity: TypeAlias = tuple[int, int]
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+if sys.platform == "darwin":
+
+    def _sync_content(fd: int) -> None:
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync there stops at the device's own cache, see fsync(2)
+
+    def _forget(fd: int) -> None:
+        return None  # a cache cannot be dropped for one file
+
+else:
+    _sync_content = os.fdatasync
+
+    def _forget(fd: int) -> None:
+        """Have the next read of the file come from the device."""
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @dataclass(frozen=True, slots=True)
 class Disk:
     """The calls, with the operating system's own behind them."""
@@ -47,9 +64,10 @@ class Disk:
     pread: Callable[[int, int, int], bytes] = os.pread
     write: Callable[[int, bytes | memoryview], int] = os.write
     pwrite: Callable[[int, bytes, int], int] = os.pwrite
-    fdatasync: Callable[[int], None] = os.fdatasync
+    fdatasync: Callable[[int], None] = _sync_content
     fsync: Callable[[int], None] = os.fsync
     flock: Callable[[int, int], None] = fcntl.flock
+    forget: Callable[[int], None] = _forget
 
     def open_safely(self, path: str | Path, flags: int, key: SessionKey | None = None) -> int:
         """Open a regular file, its mode 0600 where it is made.

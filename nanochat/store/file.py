@@ -253,7 +253,12 @@ class SessionFile:
         """Remember the lines since the last good sync. The kernel forgets that they are unwritten, and so the next sync would
         say all is well without them; their pages may go at any time."""
         start = self._doubtful_end if self._doubtful else self._synced_end
-        self._doubtful += self._disk.pread(self._fd, end - start, start)
+        try:
+            self._doubtful += self._disk.pread(self._fd, end - start, start)
+        except OSError:
+            self._doubtful += (
+                b"\n"  # not even to be read: nothing can be repeated, but a fresh block is begun all the same
+            )
         self._doubtful_end = end
 
     def _write_again(self, tail: Tail) -> Tail:
@@ -272,7 +277,7 @@ class SessionFile:
         self._doubtful_end = end
         self._tail = replace(tail, end=end)
         self._disk.fdatasync(self._fd)
-        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        self._disk.forget(self._fd)
         if self._disk.pread(self._fd, len(data), tail.end) != data:
             raise NotWritten(
                 f"session {self._key}: the device does not keep what is written; nothing more was written; check the disk",

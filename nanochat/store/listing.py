@@ -11,8 +11,9 @@ from pathlib import Path
 
 from nanochat.errors import KeyFormError, StoreError
 from nanochat.keys import SessionKey
+from nanochat.lines import decode, state_of, text_at_a_glance
 from nanochat.ports import Brief
-from nanochat.records import Message, Snapshot, State, decode, state_of, text_of
+from nanochat.records import Message, Snapshot, State, text_of
 from nanochat.store.disk import Disk, modified_at
 from nanochat.store.names import SUFFIX, key_of, nanobot_key_of
 from nanochat.store.places import own_path, workspaces
@@ -20,8 +21,9 @@ from nanochat.store.scan import Backwards, Source, line_at, whole_end
 
 __all__ = ["list_sessions"]
 
-# Holds the newest snapshot and message of most files; where it does not, larger reads look for them.
+# Holds the newest snapshot and message of most files; the wider part those of nearly all.
 TAIL_BYTES = 4096
+WIDE_BYTES = 64 * 1024
 
 # Where that much holds no snapshot, the header serves: a list need not be exact about a file that nobody keeps well.
 MAX_SEARCH_BYTES = 1024 * 1024
@@ -63,10 +65,11 @@ def _brief(disk: Disk, path: str) -> Brief | None:
         if key is None or not status.st_size:
             return None
         source = Source(disk, fd, key, modified_at(status))
-        state, message = _glance(source, status.st_size) or _search(source, status.st_size)
+        size = status.st_size
+        state, text = _glance(source, size, TAIL_BYTES) or _glance(source, size, WIDE_BYTES) or _search(source, size)
     finally:
         os.close(fd)
-    return Brief(key, state, _preview(message) if message else "", status.st_size, source.known_at)
+    return Brief(key, state, _preview(text), status.st_size, source.known_at)
 
 
 def _header_key(disk: Disk, fd: int, status: os.stat_result) -> SessionKey | None:
@@ -82,28 +85,34 @@ def _header_key(disk: Disk, fd: int, status: os.stat_result) -> SessionKey | Non
         return None
 
 
-def _glance(source: Source, size: int) -> tuple[State, Message] | None:
-    """The newest snapshot's state and the newest message from one read; None where they are not so near."""
-    start = max(0, size - TAIL_BYTES)
+def _glance(source: Source, size: int, reach_bytes: int) -> tuple[State, str] | None:
+    """The newest snapshot's state and the newest message's text, if both lie in the last bytes."""
+    start = max(0, size - reach_bytes)
     data = source.disk.pread(source.fd, size - start, start)
-    state: State | None = None
-    message: Message | None = None
+    at = data.rfind(b"\n" + _SNAPSHOT) + 1
+    if at == 0 and (start > 0 or not data.startswith(_SNAPSHOT)):
+        return None
+    state = state_of(data[at : data.find(b"\n", at) + 1], start + at, known_at=source.known_at)
+    if state is None or state.key not in ("", str(source.key)):
+        return None
     end = data.rfind(b"\n")
-    while end > 0 and (state is None or message is None):
+    while end > 0:
         begin = data.rfind(b"\n", 0, end) + 1
         if begin == 0 and start > 0:
             break
-        line, end = data[begin : end + 1], begin - 1
-        if line.startswith(_SNAPSHOT):
-            state = state or state_of(line, start + begin, known_at=source.known_at)
-        elif message is None:
+        if not data.startswith(_SNAPSHOT, begin):
+            line = data[begin : end + 1]
+            if (text := text_at_a_glance(line)) is not None:
+                return state, text
             record = decode(line, start + begin, known_at=source.known_at)
-            message = record if isinstance(record, Message) else None
-    return (state, message) if state and message and state.key in ("", str(source.key)) else None
+            if isinstance(record, Message):
+                return state, text_of(record.content)
+        end = begin - 1
+    return None
 
 
-def _search(source: Source, size: int) -> tuple[State, Message | None]:
-    """The newest snapshot's state, and the newest message."""
+def _search(source: Source, size: int) -> tuple[State, str]:
+    """The newest snapshot's state, and the newest message's text."""
     back = Backwards(source, whole_end(source, size), block_bytes=TAIL_BYTES)
     state: State | None = None
     message: Message | None = None
@@ -121,9 +130,9 @@ def _search(source: Source, size: int) -> tuple[State, Message | None]:
         state = (
             record.state if isinstance(record, Snapshot) else State(str(source.key), source.known_at, source.known_at)
         )
-    return state, message
+    return state, text_of(message.content) if message is not None else ""
 
 
-def _preview(message: Message) -> str:
-    line = text_of(message.content).lstrip().partition("\n")[0].rstrip()
+def _preview(text: str) -> str:
+    line = text.lstrip().partition("\n")[0].rstrip()
     return line if len(line) <= PREVIEW_CHARS else line[: PREVIEW_CHARS - 1] + "…"

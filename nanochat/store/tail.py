@@ -11,18 +11,8 @@ from datetime import datetime
 
 from nanochat.errors import NotWritten
 from nanochat.keys import SessionKey
-from nanochat.records import (
-    FORMAT,
-    MAX_LINE_BYTES,
-    Event,
-    Message,
-    Opened,
-    Record,
-    Snapshot,
-    State,
-    after,
-    encode,
-)
+from nanochat.lines import encode
+from nanochat.records import FORMAT, MAX_LINE_BYTES, Event, Message, Opened, Record, Snapshot, State, after
 from nanochat.store.scan import Backwards, Source, forwards, line_at
 
 __all__ = ["Lines", "Tail", "advance", "compose", "find_tail", "numbered", "records_between"]
@@ -31,7 +21,7 @@ __all__ = ["Lines", "Tail", "advance", "compose", "find_tail", "numbered", "reco
 _SNAPSHOT_EVERY_BYTES = 512 * 1024
 
 # Farther back no snapshot of ours can be the newest one; a file without any so near was made by others, and has its header.
-_SEARCH_BYTES = 2 * 1024 * 1024
+_SEARCH_BYTES = 1024 * 1024
 
 # So many of the newest lines are read in full for their numbers; beyond them only the newest snapshot is looked for. After a
 # failed sync lines are repeated, and the greatest number may stand before the last line.

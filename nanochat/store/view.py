@@ -11,20 +11,9 @@ from dataclasses import dataclass, replace
 
 from nanochat.errors import WrongFile
 from nanochat.exchanges import begins_exchange
+from nanochat.lines import decode
 from nanochat.ports import View
-from nanochat.records import (
-    FORMAT,
-    Compact,
-    Json,
-    Message,
-    Record,
-    Reset,
-    Rewind,
-    Snapshot,
-    State,
-    Unreadable,
-    decode,
-)
+from nanochat.records import FORMAT, Compact, Json, Message, Record, Reset, Rewind, Snapshot, State, Unreadable
 from nanochat.store.refs import settle
 from nanochat.store.scan import Backwards, Line, Source, forwards, line_at
 from nanochat.store.tail import find_tail

@@ -84,7 +84,6 @@ class Writer:
         with self._changed:
             self._is_closed = True
         await asyncio.to_thread(self._wait_until_idle)
-        self._pool.shutdown(wait=False)
         with self._changed:
             for key, slot in self._slots.items():
                 error = NotWritten(
@@ -94,6 +93,7 @@ class Writer:
                 slot.waiting.clear()
                 if not slot.is_busy:
                     slot.file.close()
+            self._pool.shutdown(wait=False)
 
     def _wait_until_idle(self) -> None:
         with self._changed:
@@ -167,7 +167,7 @@ class Writer:
                 if error.errno not in (errno.EMFILE, errno.ENFILE):
                     raise
                 with self._changed:
-                    self._close_idle(0)
+                    self._close_idle(sum(slot.file.is_open for slot in self._slots.values()) // 2)
                 return file.lock(wait=False)
         except OSError as error:
             raise refusal(error, file.path) from error

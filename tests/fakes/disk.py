@@ -66,6 +66,11 @@ class FaultyDisk:
         self._room = room
         self.fail("write", error, skip=1)
 
+    def heal(self) -> None:
+        """Let everything go well from here on."""
+        self._faults.clear()
+        self._room = None
+
     def _meet(self, call: str) -> None:
         self.calls[call] += 1
         fault = self._faults.get(call)

@@ -13,6 +13,7 @@ from datetime import datetime
 from nanochat.errors import LeaseHeld, NotWritten
 from nanochat.exchanges import begins_exchange
 from nanochat.keys import SessionKey
+from nanochat.lines import encode
 from nanochat.ports import Appended, Brief, Changes, View
 from nanochat.records import (
     MAX_LINE_BYTES,
@@ -27,7 +28,6 @@ from nanochat.records import (
     Snapshot,
     State,
     after,
-    encode,
     text_of,
 )
 

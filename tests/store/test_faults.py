@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import os
+import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nanochat.errors import DurabilityUnknown, NotWritten
 from nanochat.records import Message, Rewind, Snapshot, TurnEnd
@@ -259,3 +265,138 @@ async def test_an_enormous_message(store: FileStore, file: RawFile) -> None:
     with pytest.raises(NotWritten, match=r"message of 50\.0 MB is longer than a line may be \(8 MiB\)"):
         await add(store, "x" * 50_000_000)
     assert file.data == b""
+
+
+async def test_a_device_that_lies(tmp_path: Path, disk: FaultyDisk, file: RawFile) -> None:
+    """A sync that says all is well is not believed after a failure, until the lines can be read back."""
+    lies = [True]
+
+    def forget(fd: int) -> None:
+        if lies.pop():
+            with file.path.open("r+b") as raw:
+                raw.seek(4096)
+                raw.write(bytes(100))
+
+    store = FileStore(tmp_path / "data" / "sessions", disk=replace(disk.disk, forget=forget))
+    first = await add(store, "a")
+    disk.fail("fdatasync", errno.EIO)
+    with pytest.raises(DurabilityUnknown):
+        await add(store, "b", known=first.end)
+    with pytest.raises(NotWritten, match="does not keep what is written"):
+        await add(store, "c", known=first.end)
+    lies.append(False)
+    await add(store, "c", known=first.end)
+    assert said(await view(store)) == ["a", "b", "c"]
+    await store.close()
+
+
+async def test_a_blob_that_has_no_room(store: FileStore, disk: FaultyDisk, tmp_path: Path) -> None:
+    """It is refused, leaves nothing, and can be kept when there is room."""
+    disk.fill(3, errno.ENOSPC)
+    with pytest.raises(NotWritten, match="no space"):
+        await store.put_blob(b"picture")
+    assert os.listdir(tmp_path / "data" / "blobs") == []
+    assert await store.get_blob(await store.put_blob(b"picture")) == b"picture"
+
+
+async def test_what_killed_processes_left_of_blobs(store: FileStore, tmp_path: Path) -> None:
+    """An old part is removed, one that may be in the making is not."""
+    await store.put_blob(b"a")
+    parts = [RawFile(tmp_path / "data" / "blobs" / f"{name}.part") for name in ("old", "new")]
+    for part in parts:
+        part.write(b"x")
+    os.utime(parts[0].path, (1, 1))
+    other = FileStore(tmp_path / "data" / "sessions")
+    await other.put_blob(b"a")
+    assert [name for name in os.listdir(tmp_path / "data" / "blobs") if name.endswith(".part")] == ["new.part"]
+    await other.close()
+
+
+async def test_descriptors_are_bounded(tmp_path: Path) -> None:
+    """However many sessions are written, no more files than agreed stay open."""
+    store = FileStore(tmp_path / "data" / "sessions", max_open=3)
+    before = len(os.listdir("/proc/self/fd"))
+    for i in range(30):
+        await store.append(type(KEY)("cli", f"s{i}"), [say("a")], known=0, durable=False, now=NOW)
+    await store.append(type(KEY)("cli", "s0"), [say("b")], known=0, durable=False, now=NOW)
+    assert len(os.listdir("/proc/self/fd")) <= before + 4
+    await store.close()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert len(await store.list()) == 30
+
+
+CALLS = {
+    "write": errno.ENOSPC,
+    "pwrite": errno.EIO,
+    "fdatasync": errno.EIO,
+    "fsync": errno.EIO,
+    "open": errno.EMFILE,
+    "open to read": errno.EMFILE,
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A call that fails `times` times, `skip` calls after the append numbered `before` begins."""
+
+    before: int
+    call: str
+    skip: int
+    times: int
+    room: int
+
+
+FAULTS = st.builds(
+    Fault,
+    st.integers(0, 7),
+    st.sampled_from(sorted(CALLS)),
+    st.integers(0, 3),
+    st.integers(1, 3),
+    st.integers(0, 400),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(FAULTS, max_size=5), st.integers(0, 255))
+def test_any_faults(faults: list[Fault], durable: int) -> None:
+    """Whatever fails when: what was acknowledged is there, once and in order, and what was refused is not."""
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(_endure(faults, durable, Path(directory)))
+
+
+async def _endure(faults: list[Fault], durable: int, directory: Path) -> None:
+    disk = FaultyDisk()
+    store = FileStore(directory / "sessions", disk=disk.disk)
+    fate: dict[int, str] = {}
+    for i in range(8):
+        for fault in faults:
+            if fault.before == i and fault.call == "write":
+                disk.fill(fault.room, CALLS["write"])
+            elif fault.before == i:
+                disk.fail(fault.call, CALLS[fault.call], skip=fault.skip, times=fault.times)
+        try:
+            await add(store, f"q{i}", say(f"a{i}" + "x" * 300, "assistant"), durable=bool(durable >> i & 1))
+            fate[i] = "acknowledged"
+        except NotWritten:
+            fate[i] = "refused"
+        except DurabilityUnknown:
+            fate[i] = "unknown"
+    disk.heal()
+    await add(store, "q8", say("a8", "assistant"))
+    found = await view(store)
+    texts = [text.rstrip("x") for text in said(found)]
+    for i in range(8):
+        pair = [f"q{i}", f"a{i}"]
+        outcomes: dict[str, list[list[str]]] = {
+            "acknowledged": [pair],
+            "refused": [[]],
+            "unknown": [[], pair[:1], pair],
+        }
+        assert [text for text in texts if text in pair] in outcomes[fate[i]], fate
+    assert texts == sorted(texts, key=lambda text: (int(text[1:]), text[0] == "a"))
+    numbers = [record.n for record in found.records if isinstance(record, Message)]
+    assert numbers == sorted(set(numbers))
+    fresh = FileStore(directory / "sessions")
+    assert await view(fresh) == found
+    await fresh.close()
+    await store.close()

@@ -1,0 +1,127 @@
+"""Sessions at a glance, and what is wrong with them line by line."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from nanochat.errors import StoreError
+from nanochat.keys import SessionKey
+from nanochat.records import Compact, Rewind, TurnEnd, Usage
+from nanochat.store import Damage, Disk, FileStore
+from nanochat.store.listing import list_sessions
+from tests.contracts.store import KEY, NOW, add, say, view
+from tests.store.raw import RawFile
+
+
+async def test_newest_first(store: FileStore, file: RawFile) -> None:
+    """The order is that of the last change, and sizes are the files'."""
+    await add(store, "a")
+    other = SessionKey("cli", "x")
+    await store.append(other, [say("b")], known=0, durable=False, now=NOW)
+    os.utime(file.path, (1, 1))
+    briefs = await store.list()
+    assert [brief.key for brief in briefs] == [other, KEY]
+    assert briefs[1].size_bytes == file.status.st_size
+    assert briefs[1].modified_at.timestamp() == 1
+
+
+async def test_a_long_last_message(store: FileStore) -> None:
+    """One that is longer than the first read is shown all the same, cut short."""
+    await add(store, "older", TurnEnd("s", "done", model="m"), "x" * 100_000)
+    (brief,) = await store.list()
+    assert brief.preview == "x" * 119 + "…"
+    assert brief.state.totals.turns == 1
+
+
+async def test_a_long_row_of_messages(store: FileStore, file: RawFile) -> None:
+    """Where no snapshot is near, the header's state is shown."""
+    await add(store, "a")
+    file.add(b'{"role":"user","content":"' + b"y" * 1000 + b'"}\n' * 1)
+    file.add((b'{"role":"user","content":"' + b"z" * 1000 + b'"}\n') * 2000)
+    (brief,) = await store.list()
+    assert brief.state.created_at == NOW
+    assert brief.preview.startswith("zz")
+
+
+async def test_what_is_left_out(store: FileStore, file: RawFile) -> None:
+    """Files that are no sessions, empty ones, hidden ones, and such as tell no key."""
+    await add(store, "a")
+    for name in ("notes.jsonl", "x.txt", ".hidden.jsonl", "telegram+1.torn", "cli+x.checkpoint.json"):
+        RawFile(file.path.parent / name).write(b"hello\n")
+    RawFile(file.path.parent / "cli+empty.jsonl").write(b"")
+    assert [brief.key for brief in await store.list()] == [KEY]
+
+
+async def test_five_thousand_sessions(tmp_path: Path) -> None:
+    """They are listed in a fraction of a second of processor time."""
+    store = FileStore(tmp_path / "one" / "sessions")
+    turn = TurnEnd("s", "done", "m", usage=Usage(1, 2, 3, 4, 5), cost_usd=0.1)
+    await add(store, "x" * 500, say("y" * 500, "assistant"), turn)
+    data = RawFile(store.path_of(KEY)).data
+    await store.close()
+    folder = tmp_path / "data" / "sessions"
+    os.makedirs(folder)
+    for i in range(5000):
+        RawFile(folder / f"telegram+{i}.jsonl").write(data.replace(b"telegram:12345", b"telegram:%d" % i))
+    before = time.process_time()
+    briefs = list_sessions(Disk(), folder)
+    seconds = time.process_time() - before
+    assert len({brief.key for brief in briefs}) == 5000
+    assert seconds < 1.0  # about 0.13; only a change of kind should fail here, not a slow day
+
+
+async def test_a_whole_file_has_no_damage(store: FileStore) -> None:
+    """Nothing is reported of a file that went through everything."""
+    first = await add(store, "a", "b", "c")
+    second = await add(store, Compact("s", first.records[1].start, 1, "t", "r"), known=first.end)
+    await add(store, Rewind(first.records[2].start, 2, "undo"), "d", known=second.end)
+    assert await store.check(KEY) == ()
+
+
+async def test_damage_is_told_line_by_line(store: FileStore, file: RawFile) -> None:
+    """With the line's number, its first byte, and why."""
+    first = await add(store, "a")
+    size = first.end
+    file.add(b"{broken\n")
+    file.add(b'{"role":"user","content":"\xff"}\n')
+    file.add(b'{"role":"user","content":"x","_n":7}\n')
+    await add(store, Rewind(5, 99, "hostile"))
+    file.add(b'{"to')
+    damage = await store.check(KEY)
+    assert damage[:2] == (Damage(3, size, "is not JSON"), Damage(4, size + 8, "is not UTF-8"))
+    assert [found.line for found in damage] == [3, 4, 5, 6, 7]
+    assert [found.why.split(",")[0] for found in damage[2:]] == [
+        "is message 7",
+        "goes back to byte 5",
+        "is not finished (4 bytes); the next append mends it",
+    ]
+
+
+async def test_damage_of_the_beginning(store: FileStore, file: RawFile) -> None:
+    """A header that is missing, or another session's, or too new."""
+    await add(store, "a")
+    header, line = file.data.splitlines(keepends=True)
+    file.write(line)
+    assert [(found.line, found.why) for found in await store.check(KEY)] == [(1, "is not a header")]
+    file.write(header.replace(b"telegram:12345", b"cli:x") + line)
+    assert [found.why for found in await store.check(KEY)] == ["belongs to session cli:x"]
+    file.write(header.replace(b'"v":1', b'"v":9') + line)
+    assert "format 9" in (await store.check(KEY))[0].why
+
+
+async def test_an_enormous_line_is_damage(store: FileStore, file: RawFile) -> None:
+    """It is named and not read."""
+    await add(store, "a")
+    file.add(b"x" * 20_000_000 + b"\n")
+    assert [(found.line, found.why) for found in await store.check(KEY)] == [(3, "is longer than a line may be")]
+    assert (await view(store)).unreadable == 1
+
+
+async def test_checking_what_is_not_there(store: FileStore) -> None:
+    """It is an error that names the session."""
+    with pytest.raises(StoreError, match="telegram:12345"):
+        await store.check(KEY)
