@@ -10,42 +10,26 @@ channels.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import cast
 from zoneinfo import ZoneInfo
 
-from nanochat import compaction, history, pricing
+from nanochat import attachments, compaction, history, pricing
 from nanochat.condense import Condenser
-from nanochat.errors import LimitReached, ModelError, ToolError
-from nanochat.events import (
-    Inbound,
-    Notice,
-    TextDelta,
-    ToolFinished,
-    ToolStarted,
-    TurnDone,
-    TurnFailed,
-    TurnStats,
-)
+from nanochat.errors import LedgerError, LimitReached, ModelError, NanochatError, StoreError
+from nanochat.events import Inbound, Notice, TextDelta, TurnDone, TurnFailed
 from nanochat.limits import Purse
-from nanochat.ports import Emit, Model, ModelReply, ModelRequest, Tool, ToolContext
-from nanochat.records import Block, Content, Json, Message, Record, Snapshot, ToolTime, TurnEnd, Usage, text_of
+from nanochat.ports import Emit, Model, ModelReply, ModelRequest, ToolContext
+from nanochat.records import Block, Content, Message, Record, Snapshot, TurnEnd, text_of
 from nanochat.sessions import Session, SessionManager
-from nanochat.sizes import FIRST_BYTES_PER_TOKEN, weigh
+from nanochat.tally import Tally
+from nanochat.toolbox import Toolbox, blocks_of, open_calls, result_block
 
 __all__ = ["Agent", "AgentSettings", "Stop"]
 
-# A result is read again with every later request until the next compaction; what does not fit is for another, narrower call.
-MAX_RESULT_CHARS = 20_000
-
 # The time is told when it has changed by something a conversation would notice; each telling costs about 15 tokens.
 CLOCK_EVERY = timedelta(minutes=5)
-
-# A turn record stays under 1 KB: the first calls tell where the time went.
-MAX_TOOL_TIMES = 8
 
 _OUTCOMES: Mapping[str, str] = {
     "end_turn": "done",
@@ -79,86 +63,53 @@ class AgentSettings:
     warn_at: float = 0.8
     max_rounds: int = 25
     turn_timeout_s: float = 600.0
-    tool_timeout_s: float = 60.0
-    server_tools: tuple[Block, ...] = ()
 
 
 class Stop:
-    """Ends a running turn: `/stop` and the deadline are this one mechanism."""
+    """Ends what a person asked for: `/stop` and the deadline are this one mechanism."""
 
     def __init__(self) -> None:
         self.requested = False
         self._scope: asyncio.Timeout | None = None
 
     def request(self) -> None:
-        """End the turn now, or as soon as it begins; what was said so far is kept."""
+        """End it now, or as soon as it begins; what was said so far is kept."""
         self.requested = True
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())
 
     def bind(self, scope: asyncio.Timeout) -> None:
-        """Give the turn's scope, from inside it."""
+        """Give the scope that is to end, from inside it."""
         self._scope = scope
         if self.requested:
             self.request()
 
     def release(self) -> None:
-        """The turn is over; later requests change nothing."""
+        """It is over; later requests change nothing."""
         self._scope = None
 
 
 @dataclass(slots=True)
-class _Run:
-    """One turn as it goes: what it has said, used and left open. Summed up in its turn record."""
+class _Turn:
+    """What the steps of one turn share."""
 
+    session: Session
     inbound: Inbound
     emit: Emit
-    model: str
-    started: float
-    prefix: str = ""
-    ttl: str = ""
-    usage: Usage = field(default_factory=Usage)
-    last: Usage = field(default_factory=Usage)
-    begun: tuple[str, Usage] | None = None
-    cost_usd: float | None = 0.0
-    ttft_s: float | None = None
-    tools: list[ToolTime] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    hearing: list[str] = field(default_factory=list)
-    open_calls: list[str] = field(default_factory=list)
-    message_ids: list[int] = field(default_factory=list)
+    tally: Tally
+    content: Content = ""
+
+    @property
+    def lines(self) -> list[Record]:
+        """What of it is in the file."""
+        return self.session.turn_of(self.inbound.source_id)
 
     def hear(self, text: str) -> None:
-        if self.ttft_s is None:
-            self.ttft_s = time.perf_counter() - self.started
-        self.hearing.append(text)
+        self.tally.hear(text)
         self.emit(TextDelta(text))
 
-    def begin(self, model: str, usage: Usage) -> None:
-        """A reply begins; should it never end, so much was paid for."""
-        self.begun = (model, usage)
-
-    def break_off(self) -> None:
-        """Count a reply that did not come to its end: what it had read, and about what it had said."""
-        if self.begun is not None:
-            model, usage = self.begun
-            said = weigh("".join(self.hearing), FIRST_BYTES_PER_TOKEN)
-            self.model = model
-            self.count(replace(usage, output=max(usage.output, said)), model)
-
-    def count(self, usage: Usage, model: str) -> None:
-        self.begun = None
-        cost = pricing.cost_usd(model, usage)
-        self.usage, self.last = self.usage + usage, usage
-        self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
-
-    def heard(self) -> None:
-        """The request's text is in the file now."""
-        self.said.append("".join(self.hearing))
-        self.hearing.clear()
-
-    def text(self) -> str:
-        return "\n\n".join(text for text in [*self.said, "".join(self.hearing)] if text)
+    def notice(self, text: str) -> None:
+        self.emit(Notice(text))
 
 
 class Agent:
@@ -168,7 +119,7 @@ class Agent:
         self,
         manager: SessionManager,
         model: Model,
-        tools: Sequence[Tool],
+        toolbox: Toolbox,
         settings: AgentSettings,
         *,
         condenser: Condenser,
@@ -177,8 +128,7 @@ class Agent:
     ) -> None:
         self._manager = manager
         self._model = model
-        self._tools = {tool.name: tool for tool in tools}
-        self._specs = (*(tool.spec for tool in tools), *settings.server_tools)
+        self._toolbox = toolbox
         self.settings = settings
         self._condenser = condenser
         self._purse = purse
@@ -190,269 +140,211 @@ class Agent:
         Raises:
             StoreError: a line could not be written; the turn ends there and can be continued.
         """
-        run = _Run(inbound, emit, session.state.model or self.settings.model, time.perf_counter())
-        lines = session.turn_of(inbound.source_id)
-        if ended := next(filter(None, map(_end_of, lines)), None):
-            return self._retold(lines, ended)
-        if lines:
-            await self._pick_up(session, run, lines)
-        else:
-            await self._begin(session, run)
+        turn = _Turn(session, inbound, emit, Tally(self.model_of(session)))
+        if ended := next(filter(None, map(_end_of, turn.lines)), None):
+            return _retold(turn.lines, ended)
+        if not turn.lines:
+            turn.content = await attachments.to_content(self._manager.store, inbound.content)
         final: Message | None = None
-        failure: ModelError | LimitReached | None = None
+        failure: NanochatError | None = None
         try:
             async with asyncio.timeout(self.settings.turn_timeout_s) as scope:
                 stop.bind(scope)
-                outcome, final = await self._rounds(session, run)
+                outcome, final = await self._steps(turn)
         except TimeoutError:
             if not scope.expired():
                 raise
             outcome = "stopped" if stop.requested else "deadline"
-        except (ModelError, LimitReached) as error:
+        except StoreError:
+            raise
+        except NanochatError as error:
             outcome, failure = "failed", error
+        except Exception:
+            await self._end(turn, "failed", None)
+            raise
         finally:
             stop.release()
-        await self._end(session, run, outcome, final)
-        if failure is not None:
-            return _failed(failure, kept=bool(run.text()))
-        if remark := _REMARKS.get(outcome):
-            emit(Notice(remark))
-        self._warn(run)
-        return TurnDone(run.text(), self._stats(run), "" if outcome == "done" else outcome, tuple(run.message_ids))
+        await self._end(turn, outcome, final)
+        return self._told(turn, outcome) if failure is None else _failed(failure, kept=bool(turn.tally.text))
+
+    def model_of(self, session: Session) -> str:
+        """The model that answers in a session."""
+        return session.state.model or self.settings.model
+
+    def user_line(self, session: Session, inbound: Inbound, content: Content) -> Message:
+        """The line that a turn begins with. The time stands in it where it has moved since it was last told."""
+        told = next((line.timestamp for line in reversed(session.messages) if line.clock), None)
+        is_news = told is None or inbound.at - told >= CLOCK_EVERY
+        clock = inbound.at.astimezone(self.settings.timezone).strftime("%a %Y-%m-%d %H:%M %Z") if is_news else ""
+        return Message("user", content, inbound.at, source_id=inbound.source_id, clock=clock)
 
     async def interrupt(self, session: Session, source_id: str) -> None:
         """Write the turn record of a turn that a crash cut short and that is not continued; none where none was begun."""
         lines = session.turn_of(source_id)
         if lines and not any(map(_end_of, lines)):
-            await self._manager.append(session, TurnEnd(source_id, "interrupted"), durable=True)
+            tally = Tally(self.model_of(session))
+            tally.recount(lines)
+            end = TurnEnd(source_id, "interrupted", tally.model, usage=tally.usage, cost_usd=tally.cost_usd)
+            await self._manager.append(session, end, durable=True)
 
     # --- the steps ---------------------------------------------------------------------------------------------------
 
-    async def _begin(self, session: Session, run: _Run) -> None:
-        """Make room if there is none, then write the user's line: from here on the turn survives a crash."""
-        inbound = run.inbound
-        content = await self._manager.content_of(inbound.content)
-        await self._condenser.make_room(session, run.emit, content)
-        line = Message(
-            "user", content, inbound.at, source_id=inbound.source_id, clock=self._clock_line(session, inbound.at)
-        )
-        written = await self._manager.append(session, line, durable=True)
-        run.message_ids += _ids(written)
-
-    async def _pick_up(self, session: Session, run: _Run, lines: Sequence[Record]) -> None:
-        """Take over from a process that died: what it used still counts, what it left open is closed."""
-        answered = {str(block.get("tool_use_id")) for block in _blocks(lines, "tool_result")}
-        asked = [str(block.get("id")) for block in _blocks(lines, "tool_use")]
-        for line in lines:
-            if isinstance(line, Message):
-                run.message_ids.append(line.n)
-                if line.role == "assistant":
-                    run.count(line.usage or Usage(), run.model)
-                    run.said.append(text_of(line.content))
-        lost = [call_id for call_id in asked if call_id not in answered]
-        if lost:
-            results = [_result(call_id, history.INTERRUPTED, ok=False) for call_id in lost]
-            await self._append(session, run, *(self._user_line(run, [result]) for result in results))
-
-    async def _rounds(self, session: Session, run: _Run) -> tuple[str, Message | None]:
-        """Ask, have tools run, ask again; returns the outcome and the final line, not yet written."""
-        if _is_answered(session.turn_of(run.inbound.source_id)):
-            return "done", None  # only the turn record was lost
+    async def _steps(self, turn: _Turn) -> tuple[str, Message | None]:
+        """All steps up to the outcome and the final line, which is not yet written."""
+        if not turn.lines:
+            await self._condenser.make_room(turn.session, turn.emit, turn.content)
+            await self._begin(turn)
+        else:
+            turn.tally.recount(turn.lines)
+            for call_id in open_calls(turn.lines):
+                await self._write_result(turn, result_block(call_id, history.INTERRUPTED, ok=False))
+        if (said := _whole_reply(turn.lines)) is not None:  # only the turn record was lost
+            return {"cut": "failed", "": "done"}.get(said.mark, said.mark), None
         for _ in range(self.settings.max_rounds):
-            await self._purse.check(session.state, run.cost_usd or 0.0)
-            request = await self._request(session, run)
-            reply = await self._model.reply(request, run.hear, lambda text: run.emit(Notice(text)), run.begin)
-            line = self._assistant_line(run, request, reply)
+            await self._purse.check(turn.session.state, turn.tally.model, turn.tally.cost_usd or 0.0)
+            request = await self._request(turn)
+            reply = await self._model.reply(request, turn.hear, turn.notice, turn.tally.begin)
+            line = self._assistant_line(turn, request, reply)
             calls = [block for block in reply.content if block.get("type") == "tool_use"]
             if reply.stop_reason == "tool_use" and calls:
-                await self._append(session, run, line)
-                run.heard()
-                await self._call_all(session, run, calls)
+                await self._go_on(turn, line)
+                turn.tally.tools += await self._toolbox.call_all(
+                    calls,
+                    lambda call_id: self._context(turn, call_id),
+                    turn.emit,
+                    lambda r: self._write_result(turn, r),
+                )
             elif reply.stop_reason == "pause_turn":
-                await self._append(session, run, replace(line, mark="pause_turn"))
-                run.heard()
+                await self._go_on(turn, replace(line, mark="pause_turn"))
             else:
                 return _OUTCOMES.get(reply.stop_reason, "done"), line if line.content else None
         return "rounds", None
 
-    async def _end(self, session: Session, run: _Run, outcome: str, final: Message | None) -> None:
+    async def _begin(self, turn: _Turn) -> None:
+        """Write the user's line: from here on the turn survives a crash."""
+        await self._write(turn, self.user_line(turn.session, turn.inbound, turn.content), durable=True)
+
+    async def _go_on(self, turn: _Turn, line: Message) -> None:
+        """Write a reply that more will follow."""
+        await self._write(turn, line, durable=False)
+        turn.tally.settle()
+        await self._spend(turn)
+
+    async def _write_result(self, turn: _Turn, result: Block) -> None:
+        line = Message("user", [result], self._clock(), source_id=turn.inbound.source_id)
+        await self._write(turn, line, durable=False)
+
+    async def _write(self, turn: _Turn, line: Message, *, durable: bool) -> None:
+        """Write one line. Not durable, it survives the process; the turn's last write makes it survive the machine."""
+        turn.tally.message_ids += _ids(await self._manager.append(turn.session, line, durable=durable))
+
+    async def _end(self, turn: _Turn, outcome: str, final: Message | None) -> None:
         """Write the final line and the turn record in one durable write."""
-        run.break_off()
-        heard = "".join(run.hearing)
+        tally, source_id = turn.tally, turn.inbound.source_id
+        if not turn.lines:
+            await self._begin(turn)  # it was said, though it was stopped before anything else
+        tally.break_off()
         mark = {"failed": "cut", "done": ""}.get(outcome, outcome)
-        if final is None and heard.strip():
+        if final is None and tally.heard.strip():
             final = Message(
-                "assistant",
-                heard,
-                self._clock(),
-                source_id=run.inbound.source_id,
-                prefix=run.prefix,
-                mark=mark or "cut",
+                "assistant", tally.heard, self._clock(), source_id, tally.model, prefix=tally.prefix, mark=mark or "cut"
             )
-        elif final is not None and mark:
+        elif final is not None:
             final = replace(final, mark=mark)
         why = "stopped by the user" if outcome == "stopped" else "not finished: the turn came to its end"
-        closed = [self._user_line(run, [_result(call_id, why, ok=False)]) for call_id in run.open_calls]
-        end = TurnEnd(
-            source_id=run.inbound.source_id,
-            outcome=outcome,
-            model=run.model,
-            prefix=run.prefix,
-            usage=run.usage,
-            cost_usd=run.cost_usd,
-            ttft_s=run.ttft_s,
-            seconds=time.perf_counter() - run.started,
-            origin="owner" if run.inbound.sender.owner else run.inbound.sender.id,
-            tools=tuple(run.tools[:MAX_TOOL_TIMES]),
-            ttl=run.ttl,
-        )
+        closed = [
+            Message("user", [result_block(call_id, why, ok=False)], self._clock(), source_id)
+            for call_id in open_calls(turn.lines)
+        ]
         last = [final] if final is not None else []
-        run.message_ids += _ids(await self._manager.append(session, *closed, *last, end, durable=True))
-        await self._purse.spend(session.key, run.cost_usd)
+        end = tally.record(turn.inbound, outcome)
+        tally.message_ids += _ids(await self._manager.append(turn.session, *closed, *last, end, durable=True))
+        await self._spend(turn)
+
+    async def _spend(self, turn: _Turn) -> None:
+        try:
+            await self._purse.spend(turn.session.key, turn.tally.take_unspent())
+        except LedgerError as error:
+            turn.emit(Notice(f"{error}; what this cost is not counted against the day's cap"))
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    async def _request(self, session: Session, run: _Run) -> ModelRequest:
-        settings = self.settings
-        ttl = compaction.choose_ttl(session.records, run.inbound.at)
-        system = history.system_blocks(session.system or settings.system_prompt, ttl)
-        run.ttl, run.prefix = ttl, history.prefix_hash(run.model, system, self._specs)
-        messages = history.render(session.records, prefix=run.prefix, pins=session.pin_texts, complete=session.complete)
+    async def _request(self, turn: _Turn) -> ModelRequest:
+        session, tally, specs = turn.session, turn.tally, self._toolbox.specs
+        ttl = compaction.choose_ttl(session.records, turn.inbound.at)
+        system = history.system_blocks(session.system or self.settings.system_prompt, ttl)
+        tally.ttl, tally.prefix = ttl, history.prefix_hash(tally.model, system, specs)
+        messages = history.render(
+            session.records, prefix=tally.prefix, pins=session.pin_texts, complete=session.complete
+        )
         return ModelRequest(
-            model=run.model,
+            model=tally.model,
             system=system,
-            messages=await self._manager.expand(history.with_breakpoints(messages, ttl=ttl)),
-            tools=self._specs,
-            max_tokens=settings.max_tokens,
-            effort=settings.effort,
+            messages=await attachments.with_bytes(self._manager.store, history.with_breakpoints(messages, ttl=ttl)),
+            tools=specs,
+            max_tokens=self.settings.max_tokens,
+            effort=self.settings.effort,
         )
 
-    def _assistant_line(self, run: _Run, request: ModelRequest, reply: ModelReply) -> Message:
+    def _assistant_line(self, turn: _Turn, request: ModelRequest, reply: ModelReply) -> Message:
+        tally = turn.tally
         if reply.model != request.model:
-            run.model = reply.model
-            run.prefix = history.prefix_hash(reply.model, request.system, request.tools)
-        run.count(reply.usage, run.model)
-        return Message(
-            "assistant",
-            reply.content,
-            self._clock(),
-            source_id=run.inbound.source_id,
-            usage=reply.usage,
-            prefix=run.prefix,
-        )
+            tally.model = reply.model
+            tally.prefix = history.prefix_hash(reply.model, request.system, request.tools)
+        tally.count(reply.usage)
+        source_id = turn.inbound.source_id
+        return Message("assistant", reply.content, self._clock(), source_id, tally.model, reply.usage, tally.prefix)
 
-    def _clock_line(self, session: Session, at: datetime) -> str:
-        told = next((line.timestamp for line in reversed(session.messages) if line.clock), None)
-        if told is not None and at - told < CLOCK_EVERY:
-            return ""
-        return at.astimezone(self.settings.timezone).strftime("%a %Y-%m-%d %H:%M %Z")
-
-    # --- tools -------------------------------------------------------------------------------------------------------
-
-    async def _call_all(self, session: Session, run: _Run, calls: Sequence[Block]) -> None:
-        run.open_calls = [str(call["id"]) for call in calls]
-        try:
-            async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(self._call(session, run, call))
-        except ExceptionGroup as group:
-            raise group.exceptions[
-                0
-            ] from group  # the first that failed ended the others; one cause reads better than a tree
-
-    async def _call(self, session: Session, run: _Run, call: Block) -> None:
-        """Run one call to its result line; whatever becomes of it, the model and the reader are told."""
-        call_id, name = str(call["id"]), str(call["name"])
-        args = cast(Mapping[str, Json], call["input"]) if isinstance(call.get("input"), Mapping) else {}
-        tool = self._tools.get(name)
-        run.emit(ToolStarted(call_id, name, tool.title(args) if tool else name))
-        started, ok = time.perf_counter(), False
-        try:
-            context = ToolContext(session.key, run.inbound.sender, call_id, self._clock())
-            async with asyncio.timeout(self.settings.tool_timeout_s):
-                text = await tool.run(args, context) if tool else f"there is no tool {name!r}"
-            ok = tool is not None
-        except ToolError as error:
-            text = str(error)
-        except TimeoutError:
-            text = f"no result within {self.settings.tool_timeout_s:g} s"
-        finally:
-            seconds = time.perf_counter() - started
-            run.tools.append(ToolTime(name, seconds, ok))
-            run.emit(ToolFinished(call_id, name, ok, seconds))
-        if len(text) > MAX_RESULT_CHARS:
-            text = f"{text[:MAX_RESULT_CHARS]}\n[{len(text) - MAX_RESULT_CHARS} more characters left out]"
-        await self._append(session, run, self._user_line(run, [_result(call_id, text, ok=ok)]))
-        run.open_calls.remove(call_id)
-
-    def _user_line(self, run: _Run, content: Content) -> Message:
-        return Message("user", content, self._clock(), source_id=run.inbound.source_id)
-
-    async def _append(self, session: Session, run: _Run, *lines: Message) -> None:
-        """Write lines that a crash of the process must not lose; the turn's last write makes them durable."""
-        run.message_ids += _ids(await self._manager.append(session, *lines, durable=False))
+    def _context(self, turn: _Turn, call_id: str) -> ToolContext:
+        return ToolContext(turn.session.key, turn.inbound.sender, call_id, self._clock())
 
     # --- telling -----------------------------------------------------------------------------------------------------
 
-    def _stats(self, run: _Run) -> TurnStats:
-        return TurnStats(
-            model=run.model,
-            usage=run.usage,
-            cost_usd=run.cost_usd,
-            context_tokens=run.last.prompt + run.last.output,
-            budget_tokens=self.settings.budget_tokens,
-            window_tokens=pricing.window_tokens(run.model),
-            ttft_s=run.ttft_s,
-            seconds=time.perf_counter() - run.started,
-        )
+    def _told(self, turn: _Turn, outcome: str) -> TurnDone:
+        tally = turn.tally
+        if remark := _REMARKS.get(outcome):
+            turn.emit(Notice(remark))
+        window = pricing.window_tokens(tally.model)
+        if window and tally.context_tokens > self.settings.warn_at * window:
+            turn.emit(
+                Notice(f"{tally.context_tokens / window:.0%} of the model's context is in use; /compact makes room")
+            )
+        mark = "" if outcome == "done" else outcome
+        return TurnDone(tally.text, tally.stats(self.settings.budget_tokens), mark, tuple(tally.message_ids))
 
-    def _warn(self, run: _Run) -> None:
-        window = pricing.window_tokens(run.model)
-        used = run.last.prompt + run.last.output
-        if window and used > self.settings.warn_at * window:
-            run.emit(Notice(f"{used / window:.0%} of the model's context is in use; /compact makes room"))
 
-    def _retold(self, lines: Sequence[Record], end: TurnEnd) -> TurnDone:
-        """What a turn said that came to its end before a crash could be told of it."""
-        messages = [line for line in lines if isinstance(line, Message)]
-        said = [text_of(line.content) for line in messages if line.role == "assistant"]
-        mark = "" if end.outcome == "done" else end.outcome
-        return TurnDone("\n\n".join(text for text in said if text), None, mark, tuple(line.n for line in messages))
+def _retold(lines: Sequence[Record], end: TurnEnd) -> TurnDone:
+    """What a turn said that came to its end before a crash could be told of it."""
+    messages = [line for line in lines if isinstance(line, Message)]
+    said = [text_of(line.content) for line in messages if line.role == "assistant"]
+    mark = "" if end.outcome == "done" else end.outcome
+    return TurnDone("\n\n".join(text for text in said if text), None, mark, tuple(line.n for line in messages))
 
 
 def _end_of(line: Record) -> TurnEnd | None:
     return line.event if isinstance(line, Snapshot) and isinstance(line.event, TurnEnd) else None
 
 
-def _is_answered(lines: Sequence[Record]) -> bool:
-    """Whether a turn's last line is a whole reply, so that asking again would answer twice."""
+def _whole_reply(lines: Sequence[Record]) -> Message | None:
+    """The turn's last line, if it is a reply after which nothing was to follow: asking again would answer twice."""
     last = next((line for line in reversed(lines) if isinstance(line, Message)), None)
-    return (
-        last is not None
-        and last.role == "assistant"
-        and last.mark != "pause_turn"
-        and not any(_blocks([last], "tool_use"))
-    )
-
-
-def _blocks(lines: Sequence[Record], kind: str) -> list[Block]:
-    contents = [line.content for line in lines if isinstance(line, Message) and not isinstance(line.content, str)]
-    return [block for content in contents for block in content if block.get("type") == kind]
-
-
-def _result(call_id: str, text: str, *, ok: bool) -> Block:
-    result: dict[str, Json] = {"type": "tool_result", "tool_use_id": call_id, "content": text or "(nothing)"}
-    return result if ok else {**result, "is_error": True}
+    if last is None or last.role != "assistant" or last.mark == "pause_turn" or blocks_of([last], "tool_use"):
+        return None
+    return last
 
 
 def _ids(records: Sequence[Record]) -> list[int]:
     return [record.n for record in records if isinstance(record, Message)]
 
 
-def _failed(error: ModelError | LimitReached, *, kept: bool) -> TurnFailed:
-    hint = f"; {'what came so far' if kept else 'your message'} is kept, /retry asks again"
-    if isinstance(error, LimitReached):
-        return TurnFailed(str(error) + hint, kind="limit", kept=kept, retry_after_s=error.retry_after_s)
-    return TurnFailed(
-        str(error) + hint, kind=error.kind, retryable=error.retryable, kept=kept, retry_after_s=error.retry_after_s
-    )
+def _failed(error: NanochatError, *, kept: bool) -> TurnFailed:
+    text = f"{error}; {'what came so far' if kept else 'your message'} is kept, /retry asks again"
+    match error:
+        case ModelError():
+            return TurnFailed(
+                text, kind=error.kind, retryable=error.retryable, kept=kept, retry_after_s=error.retry_after_s
+            )
+        case LimitReached():
+            return TurnFailed(text, kind="limit", kept=kept, retry_after_s=error.retry_after_s)
+        case _:
+            return TurnFailed(text, kept=kept)

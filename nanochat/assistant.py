@@ -9,23 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from typing import TypeAlias
 
 from nanochat.agent import Agent, Stop
 from nanochat.commands import Call, Commands
 from nanochat.errors import Busy, CommandError, LedgerError, LimitReached, NanochatError, StoreError
 from nanochat.events import Inbound, Notice, ReplyEvent, TurnDone, TurnFailed
-from nanochat.exchanges import begins_exchange
 from nanochat.keys import SessionKey
 from nanochat.limits import Limits, Purse, RateFence
+from nanochat.lineup import Lines
 from nanochat.ports import Emit
-from nanochat.sessions import Session, SessionManager
+from nanochat.records import Snapshot, TurnEnd
+from nanochat.sessions import Session, SessionManager, last_question
 
-__all__ = ["Assistant"]
+__all__ = ["Assistant", "contained"]
 
 _log = logging.getLogger(__name__)
+
+_Work: TypeAlias = Callable[[Session, Inbound, "_Reply", Stop], Awaitable[TurnDone | TurnFailed]]
 
 
 class Assistant:
@@ -44,130 +48,141 @@ class Assistant:
         self._manager = manager
         self._agent = agent
         self._commands = commands
-        self._limits = limits
         self._fence = fence
         self._purse = purse
         self._turns = asyncio.Semaphore(limits.concurrent_turns)
-        self._lines: dict[SessionKey, list[Stop]] = {}
+        self._lines = Lines(limits.waiting)
 
     async def __call__(self, inbound: Inbound, emit: Emit) -> None:
         """Do all that one message asks for; the last event is emitted before this returns."""
         reply = _Reply(emit)
-        with _contained(reply.fail):
+        with contained(reply.fail):
             reply.finish(await self._answer(inbound, reply))
 
     async def again(self, inbound: Inbound, emit: Emit) -> None:
         """Go on with a message that a process which died had begun, however far it had come; what was undone stays undone."""
         reply = _Reply(emit)
-        with _contained(reply.fail):
-            reply.finish(await self._go_on(inbound, reply))
+        with contained(reply.fail):
+            reply.finish(await self._in_turn(inbound, reply, self._go_on))
 
     def stop(self, key: SessionKey) -> bool:
-        """Stop the turn of this session that runs, or is next to run, in this process; False where there is none."""
-        line = self._lines.get(key)
-        if not line:
-            return False
-        line[0].request()
-        return True
+        """Stop what of this session runs, or is next to run, in this process; False where there is nothing."""
+        return self._lines.stop_first(key)
 
-    async def interrupt(self, key: SessionKey, source_id: str) -> None:
-        """Close, in its session, a turn that a crash cut short and that nobody will continue."""
+    def limit(self, limits: Limits) -> None:
+        """Go by other limits from the next message on; turns that run are left alone."""
+        self._turns = asyncio.Semaphore(limits.concurrent_turns)
+        self._lines.waiting = limits.waiting
+
+    async def interrupt(self, key: SessionKey, source_id: str) -> bool:
+        """Close, in its session, a turn that a crash cut short and that nobody will continue; False if it was never begun."""
         async with self._manager.turn(key) as session:
             await self._agent.interrupt(session, source_id)
+            return bool(session.turn_of(source_id))
+
+    def passes(self, inbound: Inbound) -> bool:
+        """Whether a message is a command that goes by queue and lease, because it changes nothing in the session."""
+        try:
+            call = self._commands.parse(inbound)
+        except CommandError:
+            return True
+        return call is not None and not call.command.writes
 
     async def _answer(self, inbound: Inbound, emit: _Reply) -> TurnDone | TurnFailed:
         call = self._commands.parse(inbound)
         if call is None:
             self._fence.pass_through(inbound.key)
-            return await self._turn(inbound, emit)
+            return await self._in_turn(inbound, emit, self._run)
         if call.command.name == "stop":
             return TurnDone("stopping" if self.stop(inbound.key) else "nothing is running here")
-        if call.command.stops:
-            self.stop(inbound.key)
-        if call.command.name == "retry":
-            self._fence.pass_through(inbound.key)
-            return await self._retry(inbound, emit)
         if not call.command.writes:
             return TurnDone(await self._commands.run(call, await self._manager.get_or_create(inbound.key)))
-        return await self._write(call, emit)
+        if call.command.name == "retry":
+            self._fence.pass_through(inbound.key)
+            return await self._in_turn(inbound, emit, self._retry, first=True)
+        return await self._in_turn(inbound, emit, partial(self._write, call), first=call.command.stops)
 
-    async def _turn(self, inbound: Inbound, emit: _Reply) -> TurnDone | TurnFailed:
-        stop = Stop()
-        async with self._in_line(inbound.key, stop, emit) as session:
-            if session is None:
-                return TurnDone("", mark="stopped")
-            return await self._run(session, inbound, emit, stop)
+    async def _in_turn(
+        self, inbound: Inbound, emit: _Reply, work: _Work, *, first: bool = False
+    ) -> TurnDone | TurnFailed:
+        """Wait for the session's lease behind those who came first, then do the work; `/stop` ends the one and the other.
 
-    async def _go_on(self, inbound: Inbound, emit: _Reply) -> TurnDone | TurnFailed:
-        stop = Stop()
-        async with self._in_line(inbound.key, stop, emit) as session:
-            if session is None:
-                return TurnDone("", mark="stopped")
-            if await self._manager.was_undone(session, inbound.source_id):
-                return TurnDone("", mark="undone")
-            return await self._run(session, inbound, emit, stop)
-
-    async def _run(self, session: Session, inbound: Inbound, emit: _Reply, stop: Stop) -> TurnDone | TurnFailed:
-        if session.unreadable:
-            emit(
-                Notice(
-                    f"{session.unreadable} lines of {inbound.key} cannot be read and are left out; see: nanochat sessions check"
-                )
-            )
-            session.unreadable = 0
-        if not session.turn_of(inbound.source_id):
-            await self._purse.check(session.state)
-        async with self._turns:
-            return await self._agent.turn(session, inbound, emit, stop)
-
-    async def _retry(self, inbound: Inbound, emit: _Reply) -> TurnDone | TurnFailed:
-        stop = Stop()
-        async with self._in_line(inbound.key, stop, emit) as session:
-            if session is None:
-                return TurnDone("", mark="stopped")
-            await self._purse.check(session.state)
-            if not any(begins_exchange(record) for record in session.records):
-                raise CommandError("there is nothing to try again")
-            undone = await self._manager.undo(session, "retry")
-            parts = await self._manager.parts_of(undone.content if undone and undone.content else "")
-            return await self._run(session, replace(inbound, content=parts), emit, stop)
-
-    async def _write(self, call: Call, emit: _Reply) -> TurnDone:
-        stop = Stop()
-        async with self._in_line(call.inbound.key, stop, emit) as session:
-            if session is None:
-                return TurnDone("", mark="stopped")
-            return TurnDone(await self._commands.run(call, session))
-
-    @asynccontextmanager
-    async def _in_line(self, key: SessionKey, stop: Stop, emit: _Reply) -> AsyncIterator[Session | None]:
-        """Wait for the session's lease behind those who came first; None where `/stop` ended the wait.
+        With `first` it stops the running turn and goes before those who wait: what they asked, they asked of what comes after.
 
         Raises:
             Busy: as many wait as may.
         """
-        line = self._lines.setdefault(key, [])
-        if len(line) > self._limits.waiting:
-            raise Busy(f"{key}: {len(line) - 1} messages wait already; wait for a reply, or /stop")
-        line.append(stop)
-        try:
-            async with AsyncExitStack() as stack:
-                session: Session | None = None
-                try:
-                    async with asyncio.timeout(None) as scope:
-                        stop.bind(scope)
-                        lease = self._manager.turn(key, on_wait=lambda holder: emit(Notice(f"waiting for {holder}")))
-                        session = await stack.enter_async_context(lease)
-                except TimeoutError:
-                    if not scope.expired():
-                        raise
-                finally:
+        stop = Stop()
+        async with self._lines.place(inbound.key, stop, first=first) as turn_has_come, AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(None) as scope:
+                    stop.bind(scope)
+                    await turn_has_come.wait()
+                    lease = self._manager.turn(
+                        inbound.key, on_wait=lambda holder: emit(Notice(f"waiting for {holder}"))
+                    )
+                    session = await stack.enter_async_context(lease)
                     stop.release()
-                yield session
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+                return TurnDone("", mark="stopped")
+            if lost := session.take_unreadable():
+                what = "a line" if lost == 1 else f"{lost} lines"
+                emit(
+                    Notice(
+                        f"{what} of {inbound.key} cannot be read, and is passed over; nanochat sessions check tells more"
+                    )
+                )
+            return await work(session, inbound, emit, stop)
+
+    async def _run(self, session: Session, inbound: Inbound, emit: _Reply, stop: Stop) -> TurnDone | TurnFailed:
+        if not session.turn_of(inbound.source_id):
+            await self._purse.check(session.state, self._agent.model_of(session))
+        async with self._turns:
+            return await self._agent.turn(session, inbound, emit, stop)
+
+    async def _go_on(self, session: Session, inbound: Inbound, emit: _Reply, stop: Stop) -> TurnDone | TurnFailed:
+        """What is left of a message that was begun before: nothing, all, or the rest."""
+        source_id = inbound.source_id
+        lines = session.turn_of(source_id)
+        if not lines:
+            if self._commands.is_command(inbound):
+                return TurnFailed(f"{inbound.text} was cut short; look whether it was carried out", kind="crashed")
+            if await self._manager.was_undone(session, source_id, inbound.at):
+                return TurnDone("", mark="undone")
+        elif not any(isinstance(line, Snapshot) and isinstance(line.event, TurnEnd) for line in lines) and (
+            (newest := last_question(session.records)) is not None and newest.source_id != source_id
+        ):
+            # The model has read both questions by now; asked again, it would answer this one twice.
+            await self._agent.interrupt(session, source_id)
+            return TurnFailed(
+                f"“{inbound.text[:60]}” was cut short, and the conversation has gone on since", kind="crashed"
+            )
+        return await self._run(session, inbound, emit, stop)
+
+    async def _retry(self, session: Session, inbound: Inbound, emit: _Reply, stop: Stop) -> TurnDone | TurnFailed:
+        question = last_question(session.records)
+        if question is None:
+            raise CommandError("there is nothing to try again")
+        await self._purse.check(session.state, self._agent.model_of(session))
+        again = self._agent.user_line(session, inbound, question.content)
+        await self._manager.undo(session, "retry", instead=again)
+        return await self._run(session, inbound, emit, stop)
+
+    async def _write(
+        self, call: Call, session: Session, inbound: Inbound, emit: _Reply, stop: Stop
+    ) -> TurnDone | TurnFailed:
+        try:
+            async with asyncio.timeout(None) as scope:
+                stop.bind(scope)
+                return TurnDone(await self._commands.run(call, session))
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            return TurnDone("", mark="stopped")
         finally:
-            line.remove(stop)
-            if not line:
-                del self._lines[key]
+            stop.release()
 
 
 class _Reply:
@@ -178,7 +193,7 @@ class _Reply:
 
     def __call__(self, event: ReplyEvent) -> None:
         if self._emit is not None:
-            with _contained(self._detach):
+            with contained(self._detach):
                 self._emit(event)
 
     def finish(self, final: TurnDone | TurnFailed) -> None:
@@ -200,7 +215,7 @@ class _Reply:
 
 
 @contextmanager
-def _contained(report: Callable[[Exception], None]) -> Iterator[None]:
+def contained(report: Callable[[Exception], None]) -> Iterator[None]:
     """Keep a failure from spreading to other turns: the only place that takes every exception."""
     try:
         yield

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import os
 import re
+import stat
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +23,7 @@ from nanochat.condense import Condenser
 from nanochat.errors import CommandError
 from nanochat.events import Inbound
 from nanochat.keys import SessionKey
-from nanochat.records import Event, Message, Reset, SetValue, Snapshot, TurnEnd, text_of
+from nanochat.records import Compact, Event, Message, Reset, SetValue, Snapshot, TurnEnd, text_of
 from nanochat.sessions import Session, SessionManager
 from nanochat.sizes import measure
 
@@ -30,6 +32,9 @@ __all__ = ["COMMANDS", "Call", "Command", "Commands"]
 # Each pin costs about 20 bytes in every later snapshot and its text in every request; a dozen reminders are plenty.
 MAX_PINS = 12
 MAX_PIN_CHARS = 4000
+
+# One append, held in memory a few times over; a conversation of years has less text.
+MAX_LOAD_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,8 @@ _Work: TypeAlias = Callable[[Call, Session], Awaitable[str]]
 
 
 class Commands:
-    """Carries commands out. `jobs` lists the scheduled jobs in words, as the roof knows them."""
+    """Carries commands out. `jobs` lists the scheduled jobs in words, as the roof knows them, and `remarks` what is to be said of
+    the channel that a session belongs to."""
 
     def __init__(
         self,
@@ -116,12 +122,14 @@ class Commands:
         settings: AgentSettings,
         *,
         jobs: Callable[[SessionKey], Sequence[str]],
+        remarks: Callable[[SessionKey], Sequence[str]] = lambda _: (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._manager = manager
         self._condenser = condenser
         self._settings = settings
         self._jobs = jobs
+        self._remarks = remarks
         self._clock = clock
         self._work: Mapping[str, _Work] = {
             "help": self._help,
@@ -166,6 +174,10 @@ class Commands:
             raise CommandError(f"/{command.name} can be changed by the owner only")
         return Call(command, argument, inbound)
 
+    def is_command(self, inbound: Inbound) -> bool:
+        """Whether a message is for nanochat itself, rightly or wrongly typed."""
+        return _FORM.match(inbound.text.strip()) is not None
+
     async def run(self, call: Call, session: Session) -> str:
         """Carry a command out and say what came of it, as Markdown.
 
@@ -194,7 +206,8 @@ class Commands:
                 break
             taken.append("the /new" if undone.content is None else f"“{_short(text_of(undone.content))}”")
         if not taken:
-            return "there is nothing to take back"
+            more = "; what was summarised stays" if _is_compacted(session) else ""
+            return f"there is nothing to take back{more}"
         return f"took back {', '.join(taken)}"
 
     async def _history(self, call: Call, session: Session) -> str:
@@ -205,7 +218,7 @@ class Commands:
         return "\n\n".join(f"**{who.get(entry.kind, entry.kind)}:** {entry.text}" for entry in shown)
 
     async def _print(self, call: Call, session: Session) -> str:
-        return transcript.to_markdown(session.key, session.records, self._settings.timezone)
+        return transcript.to_markdown(session.key, await self._manager.whole(session), self._settings.timezone)
 
     async def _compact(self, call: Call, session: Session) -> str:
         return await self._condenser.compact(session)
@@ -299,6 +312,7 @@ class Commands:
         ]
         if last is not None:
             rows.append(["last turn", f"{last.outcome}, {last.seconds:.1f} s, {last.usage.output:,} tokens out"])
+        rows += [["channel", remark] for remark in self._remarks(session.key)]
         return _table(["status", ""], rows)
 
     async def _list_jobs(self, call: Call, session: Session) -> str:
@@ -309,10 +323,11 @@ class Commands:
 
     async def _save(self, call: Call, session: Session) -> str:
         path = _path(call)
+        records = await self._manager.whole(session)
         if path.suffix == ".json":
-            text = transcript.to_json(session.records)
+            text = transcript.to_json(records)
         else:
-            text = transcript.to_markdown(session.key, session.records, self._settings.timezone)
+            text = transcript.to_markdown(session.key, records, self._settings.timezone)
         try:
             await asyncio.to_thread(_write_new, path, text)
         except FileExistsError as error:
@@ -324,14 +339,16 @@ class Commands:
     async def _load(self, call: Call, session: Session) -> str:
         path = _path(call)
         try:
-            text = await asyncio.to_thread(path.read_text, "utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CommandError(f"{path}: cannot be read as text: {error}") from error
+            text = (await asyncio.to_thread(_read_regular, path)).decode()
+        except OSError as error:
+            raise CommandError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        except UnicodeDecodeError as error:
+            raise CommandError(f"{path} is not UTF-8 text, from byte {error.start} on") from error
         found = transcript.from_json(text)
         now = self._clock()
         lines: list[Message | Event] = [Message(role, said, now) for role, said in found]
         await self._manager.append(session, Reset("load"), *lines, durable=True)
-        return f"a new conversation begins with {len(found)} messages of {path}; /undo goes back"
+        return f"a new conversation begins with {_counted(len(found), 'message')} of {path}; /undo goes back"
 
     async def _sessions(self, call: Call, session: Session) -> str:
         briefs = await self._manager.store.list()
@@ -346,6 +363,10 @@ class Commands:
         ]
         more = f"\n\n{len(briefs) - 50} more: nanochat sessions list" if len(briefs) > 50 else ""
         return _table(["session", "last change", "messages", "last line"], rows) + more
+
+
+def _is_compacted(session: Session) -> bool:
+    return any(isinstance(record, Snapshot) and isinstance(record.event, Compact) for record in session.records)
 
 
 def _count(call: Call, *, default: int) -> int:
@@ -365,6 +386,24 @@ def _path(call: Call) -> Path:
 def _write_new(path: Path, text: str) -> None:
     with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
+
+
+def _read_regular(path: Path) -> bytes:
+    """The bytes of a file that is one: a pipe or a device may have no end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise CommandError(f"{path} is no regular file")
+        if status.st_size > MAX_LOAD_BYTES:
+            raise CommandError(
+                f"{path} has {status.st_size / 1e6:.0f} MB; at most {MAX_LOAD_BYTES / 1e6:.0f} MB can be loaded"
+            )
+        return file.read()
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _short(text: str, width: int = 60) -> str:

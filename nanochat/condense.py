@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from nanochat import compaction, pricing
+from nanochat import compaction
 from nanochat.errors import LimitReached, ModelError
 from nanochat.events import Notice
 from nanochat.limits import Purse
 from nanochat.ports import Emit, Model
-from nanochat.records import Compact, Content, Usage
+from nanochat.records import Compact, Content, Usage, text_of
 from nanochat.sessions import Session, SessionManager
+from nanochat.tally import Tally
 
 __all__ = ["Condenser"]
 
@@ -76,8 +77,7 @@ class Condenser:
         return await self._compact(session, plan)
 
     async def _compact(self, session: Session, plan: compaction.Plan) -> str:
-        summary, by, usage = await self._summary(session, plan)
-        cost_usd = pricing.cost_usd(by, usage)
+        summary, by, usage, cost_usd = await self._summary(session, plan)
         await self._purse.spend(session.key, cost_usd)
         event = Compact(summary, plan.keep, plan.keep_n, by, plan.reason, plan.messages, usage, cost_usd)
         # The user's line that follows, or the lease's end, makes it durable; alone it may be lost without harm.
@@ -85,18 +85,22 @@ class Condenser:
         how = f"summarised by {by}" if by != "breadcrumb" else "left out, without a summary"
         return f"the {plan.dropped} oldest messages are now {how}; the file keeps them all"
 
-    async def _summary(self, session: Session, plan: compaction.Plan) -> tuple[str, str, Usage]:
+    async def _summary(self, session: Session, plan: compaction.Plan) -> tuple[str, str, Usage, float | None]:
+        """The text, who wrote it (a model, or `breadcrumb`), and what that took, whether it came to anything or not."""
         fallback = compaction.breadcrumb(session.records, plan)
         if not self._summary_model:
-            return fallback, "breadcrumb", Usage()
+            return fallback, "breadcrumb", Usage(), 0.0
         request = compaction.summary_request(session.records, plan, model=self._summary_model)
+        tally = Tally(self._summary_model)
         try:
-            await self._purse.check(session.state)
+            await self._purse.check(session.state, self._summary_model)
             async with asyncio.timeout(SUMMARY_TIMEOUT_S):
-                reply = await self._model.reply(request, lambda _: None, lambda _: None)
+                reply = await self._model.reply(request, tally.hear, lambda _: None, tally.begin)
+            tally.model = reply.model
+            tally.count(reply.usage)
+            text = text_of(reply.content).strip()
         except (ModelError, LimitReached, TimeoutError):
-            return fallback, "breadcrumb", Usage()
-        text = "\n".join(str(block.get("text", "")) for block in reply.content if block.get("type") == "text").strip()
-        if not text:
-            return fallback, "breadcrumb", reply.usage
-        return text, self._summary_model, reply.usage
+            tally.break_off()
+            text = ""
+        by = tally.model if text else "breadcrumb"
+        return text or fallback, by, tally.usage, tally.cost_usd

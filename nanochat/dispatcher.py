@@ -7,17 +7,22 @@ know what becomes of a message that was begun before: the session file tells the
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from nanochat.errors import LedgerError
 from nanochat.events import Inbound, Notice, ReplyEvent, Sender, Text, TurnDone, TurnFailed
 from nanochat.keys import SessionKey
-from nanochat.ledger import Envelope, Ledger, Row
-from nanochat.ports import Emit, Handler
+from nanochat.ledger import Ledger, Row
+from nanochat.ports import Emit, Envelope, Handler
+from nanochat.records import MAX_LINE_BYTES
 
-__all__ = ["MAX_ATTEMPTS", "Dispatcher"]
+__all__ = ["MAX_ATTEMPTS", "Dispatcher", "packed", "unpacked"]
+
+_log = logging.getLogger(__name__)
 
 # A message that has brought three processes down will bring down a fourth.
 MAX_ATTEMPTS = 3
@@ -26,9 +31,9 @@ MAX_ATTEMPTS = 3
 class Dispatcher:
     """Stands before a Handler and keeps its inbox.
 
-    `again` is the Handler for messages that were begun before. `is_command` tells those that are not continued after a crash:
-    whether a `/undo` was carried out can be seen by a person and not by a program. `interrupt` closes, in its session, a turn
-    that is not to be continued.
+    `again` is the Handler for messages that were begun before. `passes` tells commands that change nothing: they need no row, and
+    work where none can be written. `interrupt` closes, in its session, a turn that is not to be continued, and says whether
+    there was one.
     """
 
     def __init__(
@@ -37,57 +42,79 @@ class Dispatcher:
         ledger: Ledger,
         *,
         again: Handler,
-        is_command: Callable[[Inbound], bool],
-        interrupt: Callable[[SessionKey, str], Awaitable[None]],
+        passes: Callable[[Inbound], bool],
+        interrupt: Callable[[SessionKey, str], Awaitable[bool]],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._handler = handler
         self._ledger = ledger
         self._again = again
-        self._is_command = is_command
+        self._passes = passes
         self._interrupt = interrupt
         self._clock = clock
 
     async def live(self, inbound: Inbound, emit: Emit) -> None:
         """Answer a message of a channel that waits for it; see `ports.Handler`."""
-        try:
-            known = not await self._ledger.accept_claimed(_pack(inbound), self._clock())
-        except LedgerError as error:
-            emit(TurnFailed(str(error), kind="store"))
+        if self._passes(inbound):
+            await self._handler(inbound, emit)
             return
-        if known:
-            emit(TurnFailed(f"{inbound.source_id} was received before and is not answered again", kind="command"))
+        try:
+            refusal = await self._accept(inbound)
+        except LedgerError as error:
+            refusal = TurnFailed(str(error), kind="store")
+        if refusal is not None:
+            emit(refusal)
             return
         await self._through(self._handler, inbound, emit)
 
     async def resume(self, key: SessionKey, source_prefix: str, emit: Emit) -> bool:
         """Continue what a process that died left unfinished in this session; False where there was nothing."""
-        rows = await self._ledger.claim_orphans(key, source_prefix)
-        for row in rows:
-            await self._continue(row, emit)
-        return bool(rows)
+        found = False
+        # One at a time: each claim counts as an attempt, and the next may never be begun.
+        while rows := await self._ledger.claim_orphans(key, source_prefix, most=1):
+            found = True
+            await self._continue(rows[0], emit)
+        return found
 
-    async def close_orphans(self, key: SessionKey, source_prefix: str) -> None:
-        """Close what a process that died left unfinished in this session, without continuing it."""
+    async def close_orphans(self, key: SessionKey, source_prefix: str) -> int:
+        """Close the turns that a process that died left unfinished in this session, without continuing them.
+
+        Messages that had not been begun are left for whoever resumes; returns how many.
+        """
+        waiting = []
         for row in await self._ledger.claim_orphans(key, source_prefix):
-            await self._close(row)
+            source_id = row.envelope.source_id
+            if await self._interrupt(key, source_id):
+                await self._ledger.finish(source_id, "interrupted", self._clock())
+            else:
+                waiting.append(source_id)
+        await self._ledger.release(waiting)
+        return len(waiting)
+
+    async def _accept(self, inbound: Inbound) -> TurnFailed | None:
+        size_bytes = len(inbound.text.encode(errors="replace"))
+        if size_bytes > MAX_LINE_BYTES:
+            most = f"{MAX_LINE_BYTES / (1 << 20):.0f} MiB"
+            return TurnFailed(f"a message of {size_bytes / 1e6:.1f} MB is more than one may be ({most})", kind="store")
+        try:
+            if await self._ledger.accept_claimed(packed(inbound), self._clock()):
+                return None
+        except asyncio.CancelledError:
+            # The row may be written all the same, and nobody waits for its answer any more.
+            await self._ledger.finish(inbound.source_id, "interrupted", self._clock())
+            raise
+        return TurnFailed(f"{inbound.source_id} was received before and is not answered again", kind="command")
 
     async def _continue(self, row: Row, emit: Emit) -> None:
-        inbound = _unpack(row.envelope)
-        if self._is_command(inbound):
-            await self._close(row)
-            emit(TurnFailed(f"{inbound.text} was cut short; look whether it was carried out", kind="crashed"))
-        elif row.attempts >= MAX_ATTEMPTS:
-            await self._close(row)
-            emit(
-                TurnFailed(
-                    f"{row.attempts} attempts to answer “{inbound.text[:60]}” were cut short; it is given up",
-                    kind="crashed",
-                )
-            )
-        else:
-            emit(Notice(f"going on with what was cut short: “{inbound.text[:60]}”"))
+        inbound = unpacked(row.envelope)
+        said = inbound.text if len(inbound.text) <= 60 else inbound.text[:59] + "…"
+        if row.attempts < MAX_ATTEMPTS:
+            emit(Notice(f"going on with what was cut short: “{said}”"))
             await self._through(self._again, inbound, emit)
+            return
+        await self._interrupt(inbound.key, inbound.source_id)
+        await self._finish(inbound, "interrupted")
+        emit(TurnFailed(f"{row.attempts} attempts to answer “{said}” were cut short; it is given up", kind="crashed"))
 
     async def _through(self, handler: Handler, inbound: Inbound, emit: Emit) -> None:
         outcomes: list[str] = []
@@ -99,14 +126,18 @@ class Dispatcher:
 
         await handler(inbound, note)
         # Cancelled, it is not closed: whoever opens the session next goes on with it.
-        await self._ledger.finish(inbound.source_id, outcomes[-1] if outcomes else "failed", self._clock())
+        await self._finish(inbound, outcomes[-1] if outcomes else "failed")
 
-    async def _close(self, row: Row) -> None:
-        await self._interrupt(row.envelope.key, row.envelope.source_id)
-        await self._ledger.finish(row.envelope.source_id, "interrupted", self._clock())
+    async def _finish(self, inbound: Inbound, outcome: str) -> None:
+        """Close the row of a message whose outcome was told; should this fail, the session file tells it to the next who asks."""
+        try:
+            await self._ledger.finish(inbound.source_id, outcome, self._clock())
+        except LedgerError as error:
+            _log.warning("the row of %s stays open: %s", inbound.source_id, error)
 
 
-def _pack(inbound: Inbound) -> Envelope:
+def packed(inbound: Inbound) -> Envelope:
+    """The envelope of a message that had none: what is needed of it after a crash."""
     sender = inbound.sender
     fields = {
         "text": inbound.text,
@@ -116,7 +147,8 @@ def _pack(inbound: Inbound) -> Envelope:
     return Envelope(inbound.source_id, inbound.key, json.dumps(fields))
 
 
-def _unpack(envelope: Envelope) -> Inbound:
+def unpacked(envelope: Envelope) -> Inbound:
+    """The reverse of `packed`."""
     fields = json.loads(envelope.body)
     sender = Sender(fields["sender"]["id"], fields["sender"]["name"], fields["sender"]["owner"])
     at = datetime.fromisoformat(fields["at"])

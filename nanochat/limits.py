@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 
 from nanochat.errors import LimitReached
 from nanochat.keys import SessionKey
 from nanochat.ledger import Ledger
-from nanochat.records import State
+from nanochat.pricing import cost_usd
+from nanochat.records import State, Usage
 
 __all__ = ["Limits", "Purse", "RateFence"]
 
@@ -28,37 +29,48 @@ class Limits:
     usd_per_day: float = 0.0
     usd_per_session: float = 0.0
 
+    @property
+    def has_cap(self) -> bool:
+        """Whether money is capped at all."""
+        return bool(self.usd_per_day or self.usd_per_session)
+
 
 class Purse:
-    """Checks the caps before money is spent, and writes down what was."""
+    """Checks the caps before money is spent, and writes down what was; days begin at midnight in `zone`."""
 
-    def __init__(self, ledger: Ledger, limits: Limits, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, limits: Limits, zone: tzinfo, clock: Callable[[], datetime]) -> None:
         self._ledger = ledger
-        self._limits = limits
+        self.limits = limits
+        self._zone = zone
         self._clock = clock
 
-    async def check(self, state: State, running_usd: float = 0.0) -> None:
-        """Refuse a request that a cap forbids; `running_usd` is what the turn has cost so far.
+    async def check(self, state: State, model: str, running_usd: float = 0.0) -> None:
+        """Refuse a request to `model` that a cap forbids; `running_usd` is what the turn has cost so far.
 
         Raises:
             LimitReached: names the cap, what was spent, and how to go on.
         """
-        cap = self._limits.usd_per_session
+        if self.limits.has_cap and cost_usd(model, Usage()) is None:
+            raise LimitReached(
+                f"the price of {model} is not known, so no money cap could be kept with it: /model default, or take the cap away",
+                setting="limits.usd_per_session" if self.limits.usd_per_session else "limits.usd_per_day",
+            )
+        cap = self.limits.usd_per_session
         spent = state.totals.cost_usd + running_usd
         if cap and spent >= cap:
             raise LimitReached(
-                f"{state.key} has cost ${spent:.2f} of its ${cap:.2f}: raise limits.usd_per_session to go on",
+                f"{state.key} has cost {_money(spent)} of its {_money(cap)}: raise limits.usd_per_session to go on",
                 setting="limits.usd_per_session",
             )
-        cap = self._limits.usd_per_day
+        cap = self.limits.usd_per_day
         if not cap:
             return
-        now = self._clock().astimezone()
-        spent = await self._ledger.spent(now.date()) + running_usd
+        now = self._clock().astimezone(self._zone)
+        spent = await self._ledger.spent(now.date())
         if spent >= cap:
             midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
             raise LimitReached(
-                f"today has cost ${spent:.2f} of ${cap:.2f}: it goes on tomorrow, or raise limits.usd_per_day",
+                f"today has cost {_money(spent)} of {_money(cap)}: it goes on tomorrow, or raise limits.usd_per_day",
                 setting="limits.usd_per_day",
                 retry_after_s=(midnight - now).total_seconds(),
             )
@@ -66,16 +78,24 @@ class Purse:
     async def spend(self, key: SessionKey, usd: float | None) -> None:
         """Write down what one request has cost; nothing where it was free or its price is unknown."""
         if usd:
-            await self._ledger.spend(self._clock().astimezone().date(), key, usd)
+            await self._ledger.spend(self._clock().astimezone(self._zone).date(), key, usd)
 
 
 class RateFence:
-    """At most so many turns per session in any minute."""
+    """At most so many turns per session in any minute; `turns_per_minute` may be changed at any time, 0 is no limit."""
 
     def __init__(self, turns_per_minute: int, clock: Callable[[], datetime]) -> None:
-        self._turns_per_minute = turns_per_minute
+        self.turns_per_minute = turns_per_minute
         self._clock = clock
         self._recent: dict[SessionKey, deque[datetime]] = {}
+
+    def opens_at(self, key: SessionKey) -> datetime | None:
+        """When the next turn may come; None where it may come now."""
+        times = self._recent.get(key, deque())
+        if not self.turns_per_minute or len(times) < self.turns_per_minute:
+            return None
+        opens_at = times[-self.turns_per_minute] + timedelta(minutes=1)
+        return opens_at if opens_at > self._clock() else None
 
     def pass_through(self, key: SessionKey) -> None:
         """Count one turn.
@@ -83,7 +103,7 @@ class RateFence:
         Raises:
             LimitReached: says when the next may come.
         """
-        if not self._turns_per_minute:
+        if not self.turns_per_minute:
             return
         now = self._clock()
         minute_ago = now - timedelta(minutes=1)
@@ -91,7 +111,7 @@ class RateFence:
         times = self._recent.setdefault(key, deque())
         while times and times[0] <= minute_ago:
             times.popleft()
-        if len(times) >= self._turns_per_minute:
+        if len(times) >= self.turns_per_minute:
             wait_s = (times[0] - minute_ago).total_seconds()
             raise LimitReached(
                 f"{key}: {len(times)} messages in a minute are all it takes; try again in {wait_s:.0f} s",
@@ -99,3 +119,7 @@ class RateFence:
                 retry_after_s=wait_s,
             )
         times.append(now)
+
+
+def _money(usd: float) -> str:
+    return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}"

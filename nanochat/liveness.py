@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["Presence"]
@@ -32,8 +34,9 @@ class Presence:
             return
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for other in self._directory.glob("process-*"):
-            if not self.is_alive(other.name):
-                other.unlink(missing_ok=True)
+            with self._probed(other.name) as is_alive:
+                if not is_alive:
+                    other.unlink(missing_ok=True)
         mark = self._directory / self.name
         while self._descriptor < 0:
             descriptor = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -45,17 +48,25 @@ class Presence:
 
     def is_alive(self, name: str) -> bool:
         """Whether the process that announced itself as `name` still runs."""
+        with self._probed(name) as is_alive:
+            return is_alive
+
+    @contextmanager
+    def _probed(self, name: str) -> Iterator[bool]:
+        """Look whether `name` is alive; if not, its lock is ours meanwhile, so that it cannot come alive in between."""
         try:
             descriptor = os.open(self._directory / name, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            return False
+            yield False
+            return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
+            yield True
+        else:
+            yield False
         finally:
             os.close(descriptor)
-        return False
 
     def leave(self) -> None:
         """Give the mark up, as death would."""

@@ -155,6 +155,10 @@ class Channel(Protocol):
         """Bring an unprompted text to a session's person; the same care and errors as `Reply.settle`."""
         ...
 
+    async def close(self) -> None:
+        """Let go of connections, after the last reply has settled. What is called later opens them again."""
+        ...
+
 
 # --- the model -------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ Does not know files, models or channels.
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,11 +21,10 @@ from typing import cast
 from weakref import WeakValueDictionary
 
 from nanochat import history
-from nanochat.errors import DurabilityUnknown
-from nanochat.events import Attachment, Part, Text
+from nanochat.errors import NotWritten
 from nanochat.exchanges import begins_exchange, pins_needed
 from nanochat.keys import SessionKey
-from nanochat.ports import SessionStore, View
+from nanochat.ports import Appended, SessionStore, View
 from nanochat.records import (
     Block,
     Compact,
@@ -47,24 +45,27 @@ from nanochat.records import (
 )
 from nanochat.store import FileStore
 
-__all__ = ["Session", "SessionManager", "Undone", "source_of"]
+__all__ = ["WINDOW_BYTES", "Session", "SessionManager", "Undone", "last_question", "source_of"]
 
 # Sessions held strongly: the chats of a busy hour. One in use is never evicted, however many there are.
 MAX_CACHED = 128
 
 # The window is read until a boundary; these only bound a file that was never compacted (nanobot's, or a hand-made one). They
-# must stay above what `history` may send: the exchanges that compaction never takes, and the budget in bytes.
+# must stay above what may be sent: the exchanges that compaction never takes, and the budget at some eight bytes a token.
 WINDOW_EXCHANGES = 40
-WINDOW_BYTES = 512 * 1024
+WINDOW_BYTES = 256 * 1024
 
 # How far back the lines of a crashed turn are looked for, rewound ones included; more than the longest turn's.
 RECENT_BYTES = 4 * 1024 * 1024
 
+# A person who prints or saves a conversation wants all of it, and a machine at home has so much memory to spare.
+WHOLE_BYTES = 64 * 1024 * 1024
+
+# How long a cancelled write is waited for before its outcome is left to the next reader of the file.
+SETTLE_S = 5.0
+
 # A file is followed by looking at it: a reader at a terminal notices half a second, a processor does not notice four fstats.
 FOLLOW_S = 0.25
-
-# Binary content up to this size stays in its line, readable and portable; above it the line would hide the conversation.
-MAX_INLINE_BYTES = 64 * 1024
 
 _MESSAGE_FIELDS = frozenset(field.name for field in dataclass_fields(Message)) - {"n", "start", "end", "extra"}
 
@@ -134,6 +135,11 @@ class Session:
         records = [*self.records, *self.unsaved]
         return history.tail(records, pins=self.pin_texts, max_messages=max_messages, max_tokens=max_tokens)
 
+    def take_unreadable(self) -> int:
+        """How many lines were lost on the way to the window, told once."""
+        lost, self.unreadable = self.unreadable, 0
+        return lost
+
     def turn_of(self, source_id: str) -> list[Record]:
         """The live lines that belong to one inbound, in order; empty where none was written, or all were undone."""
         return [record for record in self.records if source_of(record) == source_id]
@@ -156,8 +162,13 @@ class SessionManager:
     """All sessions of one directory. Every method may be called concurrently."""
 
     def __init__(
-        self, store: SessionStore | str | os.PathLike[str], *, clock: Callable[[], datetime] | None = None
+        self,
+        store: SessionStore | str | os.PathLike[str],
+        *,
+        window_bytes: int = WINDOW_BYTES,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
+        self._window_bytes = window_bytes
         self.store: SessionStore = FileStore(Path(store)) if isinstance(store, str | os.PathLike) else store
         self._clock = clock or (lambda: datetime.now(UTC))
         self._recent: OrderedDict[SessionKey, Session] = OrderedDict()
@@ -194,7 +205,7 @@ class SessionManager:
                 await self._read(session)
 
     async def _read(self, session: Session) -> None:
-        view = await self.store.read(session.key, exchanges=WINDOW_EXCHANGES, limit_bytes=WINDOW_BYTES)
+        view = await self.store.read(session.key, exchanges=WINDOW_EXCHANGES, limit_bytes=self._window_bytes)
         if view is None:
             now = self._clock()
             session.state = State(key=str(session.key), created_at=now, updated_at=now)
@@ -233,7 +244,8 @@ class SessionManager:
     async def save(self, session: Session) -> None:
         """Append what `add_message` kept; durable when this returns.
 
-        Costs the new lines, never the old ones. Takes the turn lease unless the caller holds it.
+        Costs the new lines, never the old ones. Takes the turn lease unless the caller holds it. Cancelled, it has written all
+        or nothing, and the messages are no longer kept if it has.
 
         Raises:
             NotWritten: nothing was written, and the messages are still kept.
@@ -243,36 +255,46 @@ class SessionManager:
             async with self.turn(session.key):
                 await self.save(session)
             return
-        drafts = tuple(session.unsaved)
+        drafts, session.unsaved = session.unsaved, []
         if not drafts:
             return
         try:
             await self.append(session, *drafts, durable=True)
-        except DurabilityUnknown:
-            del session.unsaved[: len(drafts)]
+        except NotWritten:
+            session.unsaved[:0] = drafts
             raise
-        del session.unsaved[: len(drafts)]
 
     async def append(self, session: Session, *drafts: Message | Event, durable: bool) -> tuple[Record, ...]:
-        """Write all drafts in one write, under the lease that the caller holds; returns them as they stand in the file."""
+        """Write all drafts in one write, under the lease that the caller holds; returns them as they stand in the file.
+
+        A write cannot be taken back: cancelled, this waits for its outcome and takes it in before it lets go of the lease.
+        """
         async with session._io:
-            session._stale = True  # should this fail or be cancelled, only the file knows what is in it
-            known = session.end
-            appended = await self.store.append(session.key, drafts, known=known, durable=durable, now=self._clock())
-            session._stale = appended.replaced
-            _take_others(session, appended.others)
-            session.take_in(appended.records)
-            session.state, session.end = appended.state, appended.end
+            session._stale = True  # should this fail, only the file knows what is in it
+            # A task of its own, since what is cancelled here is the wait. It ends by itself, and is waited for.
+            writing = asyncio.get_running_loop().create_task(
+                self.store.append(session.key, drafts, known=session.end, durable=durable, now=self._clock())
+            )
+            try:
+                await asyncio.wait({writing})
+            except asyncio.CancelledError:
+                await asyncio.wait({writing}, timeout=SETTLE_S)
+                if writing.done() and writing.exception() is None:
+                    _take_appended(session, writing.result())
+                raise
+            appended = writing.result()
+            _take_appended(session, appended)
             if session._stale:
                 await self._read(session)
             return appended.records
 
-    async def undo(self, session: Session, reason: str = "undo") -> Undone | None:
+    async def undo(self, session: Session, reason: str = "undo", *, instead: Message | None = None) -> Undone | None:
         """Take back the last exchange, or the reset after which nothing was said; None where nothing is left. Needs the lease.
 
-        Deliveries after it are restated, and so is a compaction whose boundary lies before it.
+        Deliveries after it are restated, and so is a compaction whose boundary lies before it. `instead` is a line to stand in
+        its place, in the same write: between the two a crash would lose the question.
         """
-        target = next((record for record in reversed(session.records) if begins_exchange(record)), None)
+        target: Message | Snapshot | None = last_question(session.records)
         first = session.records[0] if session.records else None
         if target is None and isinstance(first, Snapshot) and isinstance(first.event, Reset):
             target = first
@@ -284,6 +306,7 @@ class SessionManager:
             replace(event, usage=Usage(), cost_usd=None) for event in compactions[-1:] if event.keep <= target.start
         ]
         restated += [replace(r, n=-1, start=-1, end=-1) for r in later if isinstance(r, Message) and r.delivered]
+        restated += [instead] if instead is not None else []
         if isinstance(target, Message):
             pins = tuple(ref for ref in session.state.pins if ref.at < target.start)
             await self.append(session, Rewind(target.start, target.n, reason, pins), *restated, durable=True)
@@ -297,10 +320,34 @@ class SessionManager:
         view = await self.store.read(key, exchanges=1, limit_bytes=0, upto=upto)
         return view.state.pins if view is not None else ()
 
-    async def was_undone(self, session: Session, source_id: str) -> bool:
-        """Whether lines of this inbound stand in the file without being live."""
-        recent = await self.store.catch_up(session.key, max(0, session.end - RECENT_BYTES))
-        return not session.turn_of(source_id) and any(source_of(record) == source_id for record in recent.records)
+    async def was_undone(self, session: Session, source_id: str, since: datetime) -> bool:
+        """Whether lines of this inbound, which came in at `since`, stand in the file without being live.
+
+        Also true where the file grew by so much since then that it cannot be told: what may have been answered is not
+        answered again.
+        """
+        begin = max(0, session.end - RECENT_BYTES)
+        recent = (await self.store.catch_up(session.key, begin)).records
+        if session.turn_of(source_id):
+            return False
+        oldest = next((record.timestamp for record in recent if isinstance(record, Message)), since)
+        return (begin > 0 and oldest > since) or any(source_of(record) == source_id for record in recent)
+
+    async def whole(self, session: Session) -> list[Record]:
+        """The conversation since its last reset, with what compactions no longer send, oldest first.
+
+        Reads as much as there is; at most about `WHOLE_BYTES` for each compaction.
+        """
+        found: dict[int, Record] = {}
+        upto: int | None = None
+        while True:
+            view = await self.store.read(session.key, exchanges=1, limit_bytes=WHOLE_BYTES, upto=upto)
+            records = view.records if view is not None else ()
+            found.update({record.start: record for record in records if record.start not in found})
+            compacted = [r.start for r in records if isinstance(r, Snapshot) and isinstance(r.event, Compact)]
+            if not compacted or compacted[-1] <= 0:
+                return [found[start] for start in sorted(found)]
+            upto = compacted[-1]
 
     async def follow(self, key: SessionKey, show: Callable[[Sequence[Record]], None]) -> None:
         """Call back with the records that other processes append, until cancelled."""
@@ -313,60 +360,6 @@ class SessionManager:
         finally:
             session.listeners.remove(show)
 
-    async def content_of(self, parts: Sequence[Part]) -> Content:
-        """What a user line holds for these parts: plain text where there is nothing else, large pictures as blobs."""
-        if all(isinstance(part, Text) for part in parts):
-            return "\n".join(part.text for part in parts if isinstance(part, Text))
-        return [await self._block_of(part) for part in parts]
-
-    async def _block_of(self, part: Part) -> Block:
-        match part:
-            case Text(text=text):
-                return {"type": "text", "text": text}
-            case Attachment(kind=kind, media_type=media_type, data=data) if len(data) <= MAX_INLINE_BYTES:
-                encoded = base64.b64encode(data).decode()
-                return {"type": kind, "source": {"type": "base64", "media_type": media_type, "data": encoded}}
-            case Attachment(kind=kind, media_type=media_type, data=data):
-                sha256 = await self.store.put_blob(data)
-                return {"type": kind, "source": {"type": "blob", "media_type": media_type, "sha256": sha256}}
-
-    async def parts_of(self, content: Content) -> tuple[Part, ...]:
-        """The reverse of `content_of`; content that is no longer stored is left out."""
-        if isinstance(content, str):
-            return (Text(content),)
-        parts = [await self._part_of(block) for block in content]
-        return tuple(part for part in parts if part is not None)
-
-    async def _part_of(self, block: Block) -> Part | None:
-        match await self._with_bytes(block):
-            case {"type": "text", "text": str(text)}:
-                return Text(text)
-            case {"type": "image" | "document" as kind, "source": {"media_type": str(media), "data": str(data)}}:
-                return Attachment(kind, media, base64.b64decode(data))
-            case _:
-                return None
-
-    async def expand(self, messages: Sequence[Block]) -> tuple[Block, ...]:
-        """Put the bytes of blobs back into the blocks that only name them; a lost one becomes a line that says so."""
-        expanded = []
-        for message in messages:
-            blocks = cast(Sequence[Block], message["content"])
-            if any(_blob_of(block) for block in blocks):
-                blocks = [await self._with_bytes(block) for block in blocks]
-            expanded.append({**message, "content": blocks})
-        return tuple(expanded)
-
-    async def _with_bytes(self, block: Block) -> Block:
-        sha256 = _blob_of(block)
-        if not sha256:
-            return block
-        data = await self.store.get_blob(sha256)
-        if data is None:
-            return {"type": "text", "text": f"[a {block['type']} that is no longer stored]"}
-        source = cast(Mapping[str, Json], block["source"])
-        encoded = base64.b64encode(data).decode()
-        return {**block, "source": {"type": "base64", "media_type": source.get("media_type"), "data": encoded}}
-
     async def close(self) -> None:
         """Wait for writes under way and let the files go."""
         await self.store.close()
@@ -376,6 +369,13 @@ def _pins_of(view: View) -> list[tuple[int, str]]:
     return [(ref.at, text) for ref, text in zip(view.state.pins, view.pins, strict=True)]
 
 
+def _take_appended(session: Session, appended: Appended) -> None:
+    session._stale = appended.replaced
+    _take_others(session, appended.others)
+    session.take_in(appended.records)
+    session.state, session.end = appended.state, appended.end
+
+
 def _take_others(session: Session, records: Sequence[Record]) -> None:
     if records:
         session.take_in(records)
@@ -383,15 +383,13 @@ def _take_others(session: Session, records: Sequence[Record]) -> None:
             listener(records)
 
 
+def last_question(records: Sequence[Record]) -> Message | None:
+    """The newest line that a person said."""
+    return next((r for r in reversed(records) if isinstance(r, Message) and begins_exchange(r)), None)
+
+
 def source_of(record: Record) -> str:
     """The inbound that a line belongs to, or nothing."""
     if isinstance(record, Message):
         return record.source_id
     return record.event.source_id if isinstance(record.event, TurnEnd) else ""
-
-
-def _blob_of(block: Block) -> str:
-    source = block.get("source")
-    if isinstance(source, Mapping) and source.get("type") == "blob":
-        return str(source.get("sha256", ""))
-    return ""

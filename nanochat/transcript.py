@@ -6,7 +6,7 @@ Pure. Knows what a reader cares for: what was said by whom, and what changed. Do
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import tzinfo
 
 from nanochat.errors import CommandError
@@ -67,18 +67,23 @@ def to_json(records: Sequence[Record]) -> str:
 
 
 def from_json(text: str) -> list[tuple[str, str]]:
-    """Role and text of each message in a JSON array or in JSON lines, a session file's among them; the rest is passed over.
+    """Role and text of each message in a JSON array or in JSON lines; the rest is passed over.
+
+    Of a session file only what is live is taken: neither what was undone, nor what stands before its last reset.
 
     Raises:
         CommandError: where no message is found.
     """
     try:
-        rows: list[Json] = json.loads(text)
+        rows = json.loads(text)
+        messages: list[Mapping[str, Json]] = []
+        if isinstance(rows, list):
+            messages = [row for row in rows if isinstance(row, dict)]
     except ValueError:
-        rows = [_loads(line) for line in text.splitlines()]
+        messages = _live(text)
     found = []
-    for row in rows if isinstance(rows, list) else []:
-        if isinstance(row, dict) and row.get("role") in ("user", "assistant"):
+    for row in messages:
+        if row.get("role") in ("user", "assistant"):
             content = row.get("content")
             said = content if isinstance(content, str) else text_of(content) if isinstance(content, list) else ""
             if said.strip():
@@ -86,6 +91,24 @@ def from_json(text: str) -> list[tuple[str, str]]:
     if not found:
         raise CommandError("no messages found: it takes a JSON array, or JSON lines, of {role, content}")
     return found
+
+
+def _live(text: str) -> list[Mapping[str, Json]]:
+    """The rows of JSON lines that a rewind or a reset among them does not take back."""
+    rows: list[tuple[int, Mapping[str, Json]]] = []
+    start = 0
+    for line in text.split("\n"):
+        row = _loads(line)
+        if isinstance(row, dict):
+            to = row.get("to")
+            if row.get("op") == "rewind" and isinstance(to, int):
+                rows = [(begin, kept) for begin, kept in rows if begin < to]
+            elif row.get("op") == "reset":
+                rows = []
+            else:
+                rows.append((start, row))
+        start += len(line.encode()) + 1
+    return [row for _, row in rows]
 
 
 def _loads(line: str) -> Json:

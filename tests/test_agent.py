@@ -11,11 +11,12 @@ import pytest
 
 from nanochat.agent import AgentSettings
 from nanochat.errors import ModelError, ToolError
-from nanochat.events import Notice, TextDelta, ToolFinished, ToolStarted, TurnDone, TurnFailed
+from nanochat.events import Notice, ReplyEvent, TextDelta, ToolFinished, ToolStarted, TurnDone, TurnFailed
 from nanochat.keys import SessionKey
 from nanochat.ports import ModelReply, ModelRequest, ToolContext
 from nanochat.records import Block, Json, Message, Snapshot, TurnEnd, Usage, text_of
 from nanochat.sessions import Session
+from nanochat.toolbox import Toolbox
 from tests.conftest import Build
 from tests.fakes.house import House
 from tests.fakes.scripted_model import Step, call, say
@@ -119,7 +120,7 @@ async def test_tools_run_between_their_call_and_their_result(build: Build) -> No
 async def test_a_failed_tool_is_a_result(build: Build, error: Exception | None, told: str) -> None:
     """The model reads what went wrong and goes on."""
     bell = Bell(error=error, hold=None if error else asyncio.Event())
-    house = build(call("bell", {}), say("sorry"), tools=(bell,), settings=settings(tool_timeout_s=0.01))
+    house = build(call("bell", {}), say("sorry"), tools=Toolbox((bell,), (), 0.01))
     events = await house.say("ring")
     assert isinstance(events[-1], TurnDone)
     block = (await lines(house))[2].content[0]
@@ -312,3 +313,66 @@ async def test_an_over_long_result_names_what_is_left_out(build: Build) -> None:
     house = build(call("bell", {}), say("much"), tools=(Flood(),))
     await house.say("ring")
     assert "30000 more characters left out" in str((await lines(house))[2].content)
+
+
+async def test_a_bug_in_a_tool_ends_the_turn_in_the_file_too(build: Build) -> None:
+    """What nobody foresaw is a failed turn with its record: its cost is counted, and nobody continues it."""
+    house = build(call("bell", {}), tools=(Bell(error=KeyError("oops")),))
+    failed = (await house.say("ring"))[-1]
+    assert isinstance(failed, TurnFailed)
+    assert failed.error_id
+    [end] = await ends(await house.manager.get_or_create(KEY))
+    assert (end.outcome, end.usage) == ("failed", Usage(input=100, output=10))
+
+
+async def test_an_interrupted_turn_is_paid_for(build: Build) -> None:
+    """A turn that is closed instead of continued still counts what it had used."""
+    bell = Bell(hold=asyncio.Event())
+    house = build(call("bell", {}), tools=(bell,))
+    turn = asyncio.create_task(house.say("ring", source_id="cli:x"))
+    await bell.entered.wait()
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    await house.assistant.interrupt(KEY, "cli:x")
+    session = await house.manager.get_or_create(KEY)
+    [end] = await ends(session)
+    assert (end.outcome, end.usage) == ("interrupted", Usage(input=100, output=10))
+    assert session.state.totals.usage == Usage(input=100, output=10)
+
+
+async def test_a_lost_turn_record_tells_how_the_reply_ended(build: Build) -> None:
+    """A stopped reply whose record was torn off is told as stopped, not as done."""
+    house = build()
+    async with house.manager.turn(KEY) as session:
+        now = house.clock.now
+        question = Message("user", "a story", now, source_id="cli:x")
+        await house.manager.append(
+            session, question, Message("assistant", "once", now, "cli:x", mark="stopped"), durable=True
+        )
+    events: list[ReplyEvent] = []
+    await house.assistant.again(house.inbound("a story", source_id="cli:x"), events.append)
+    assert isinstance(events[-1], TurnDone)
+    assert (events[-1].text, events[-1].mark) == ("once", "stopped")
+
+
+async def test_a_summary_can_be_stopped(build: Build) -> None:
+    """A person does not wait for room to be made; what was asked is in the file all the same."""
+    begun = asyncio.Event()
+
+    async def endless(request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    house = build(*(say("word " * 200) for _ in range(8)), settings=settings(budget_tokens=100_000), summary_model="s")
+    for i in range(8):
+        await house.say(f"question {i}")
+    house = build(endless, settings=settings(budget_tokens=30), summary_model="s")
+    turn = asyncio.create_task(house.say("one more", source_id="cli:more"))
+    await begun.wait()
+    await house.say("/stop")
+    done = (await turn)[-1]
+    assert isinstance(done, TurnDone)
+    assert done.mark == "stopped"
+    assert (await lines(house))[-1].role == "user"

@@ -15,18 +15,35 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "nanochat"
 
 # From the ground up. A room may import those before it, never those behind it.
-GROUND = ("errors", "keys", "records", "events", "ports")
+GROUND = ("errors", "keys", "records", "lines", "events", "ports", "current")
 PURE = ("pricing", "jobs", "exchanges", "sizes", "blocks", "history", "compaction", "transcript")
-WORLD = ("liveness", "ledger", "store", "model", "tools")
-TURN = ("limits", "sessions", "condense", "agent", "commands", "assistant", "dispatcher")
+WORLD = ("liveness", "patience", "wake", "systemd", "ledger", "store", "model", "tools")
+TURN = (
+    "limits",
+    "attachments",
+    "sessions",
+    "tally",
+    "condense",
+    "toolbox",
+    "agent",
+    "commands",
+    "lineup",
+    "assistant",
+    "dispatcher",
+    "heard",
+    "deliveries",
+    "answering",
+    "worker",
+)
 CHANNELS = ("channels",)
-ENTRY = ("config", "log")
+ENTRY = ("config", "log", "journal")
 ROOF = ("daemon", "cli", "__main__")
 ROOMS = (*GROUND, *PURE, *WORLD, *TURN, *CHANNELS, *ENTRY, *ROOF)
 
 # Slow to import, or a world of their own: only these places know that they exist.
 HOMES = {
     "anthropic": ("model/",),
+    "httpx": ("channels/telegram/",),
     "httpx2": ("model/",),
     "telegram": ("channels/telegram/",),
     "apscheduler": ("channels/cron",),
@@ -39,10 +56,12 @@ HOMES = {
     "click": ("cli/", "__main__.py"),
     "msgspec": ("config/",),
     "sqlite3": ("ledger", "store/"),
+    "structlog": ("journal",),
 }
 
-# Start-up time: the package's public names, and each command's rooms, are loaded when they are asked for.
-LATE_IMPORTS = ("__init__.py", "cli/")
+# Start-up time: the package's public names, and each command's rooms, are loaded when they are asked for; and `__main__` loads
+# what tells of an error only where there is one.
+LATE_IMPORTS = ("__init__.py", "__main__.py", "cli/")
 
 # What a room without clock, file and network has no use for.
 IMPURE = frozenset(

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from nanochat.agent import AgentSettings
 from nanochat.events import Notice, ReplyEvent, TextDelta, TurnDone, TurnFailed
 from nanochat.keys import SessionKey
 from nanochat.limits import Limits
@@ -88,7 +90,8 @@ async def test_a_minute_takes_so_many_turns(build: Build) -> None:
 async def test_a_cap_in_money_holds(build: Build, cap: str) -> None:
     """What is spent is counted, and the next turn is refused before it asks the model."""
     dear = say("dear", model="claude-sonnet-5-5", usage=Usage(input=1_000_000))
-    house = build(dear, limits=Limits(**{cap: 1.0}))  # type: ignore[arg-type]  # a field by its name
+    settings = AgentSettings("claude-sonnet-5-5", "", ZoneInfo("UTC"))
+    house = build(dear, settings=settings, limits=Limits(**{cap: 1.0}))  # type: ignore[arg-type]  # a field by its name
     assert isinstance((await house.say("a"))[-1], TurnDone)
     refused = (await house.say("b"))[-1]
     assert isinstance(refused, TurnFailed)
@@ -182,3 +185,79 @@ async def test_lost_lines_are_announced_once(build: Build, tmp_path: Path) -> No
     assert any(isinstance(e, Notice) and "cannot be read" in e.text for e in first)
     second = await other.say("c")
     assert not any(isinstance(e, Notice) and "cannot be read" in e.text for e in second)
+
+
+async def test_a_cap_is_not_walked_around_by_another_model(build: Build) -> None:
+    """A model without a price cannot be asked while money is capped."""
+    settings = AgentSettings("claude-sonnet-5-5", "", ZoneInfo("UTC"))
+    house = build(settings=settings, limits=Limits(usd_per_session=1.0))
+    await house.say("/model claude-nonesuch")
+    refused = (await house.say("hello"))[-1]
+    assert isinstance(refused, TurnFailed)
+    assert "claude-nonesuch" in refused.message
+    assert house.model.requests == []
+
+
+async def test_undo_goes_before_those_who_wait(build: Build) -> None:
+    """It takes back what runs when it is typed, not what somebody typed ahead."""
+    first = Held("one")
+    house = build(first, say("two"))
+    a = asyncio.create_task(house.say("a"))
+    await first.begun.wait()
+    b = asyncio.create_task(house.say("b"))
+    await asyncio.sleep(0)
+    undone = (await house.say("/undo"))[-1]
+    assert isinstance(undone, TurnDone)
+    assert undone.text == "took back “a”"
+    await asyncio.gather(a, b)
+    session = await house.manager.get_or_create(KEY)
+    assert [text_of(m.content) for m in session.messages] == ["b", "two"]
+
+
+async def test_a_refused_retry_stops_nothing(build: Build) -> None:
+    """What cannot go on does not end what goes on."""
+    first = Held("one")
+    house = build(first, limits=Limits(turns_per_minute=1))
+    a = asyncio.create_task(house.say("a"))
+    await first.begun.wait()
+    refused = (await house.say("/retry"))[-1]
+    assert isinstance(refused, TurnFailed)
+    first.go.set()
+    done = (await a)[-1]
+    assert isinstance(done, TurnDone)
+    assert done.mark == ""
+
+
+async def test_a_question_that_was_overtaken_is_not_asked_again(build: Build) -> None:
+    """The model has read it with the next one; the crash is told, and the conversation stays as it is."""
+
+    async def die(request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply:
+        raise asyncio.CancelledError
+
+    house = build(die, say("both"))
+    with pytest.raises(asyncio.CancelledError):
+        await house.say("one", source_id="cli:x")
+    await house.say("two")
+    events: list[ReplyEvent] = []
+    await house.assistant.again(house.inbound("one", source_id="cli:x"), events.append)
+    assert isinstance(events[-1], TurnFailed)
+    assert events[-1].kind == "crashed"
+    session = await house.manager.get_or_create(KEY)
+    assert [text_of(m.content) for m in session.messages] == ["one", "two", "both"]
+
+
+async def test_a_retry_that_was_cut_short_is_continued(build: Build) -> None:
+    """The question is taken back and asked again in one write, so no crash can lose it."""
+
+    async def die(request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply:
+        raise asyncio.CancelledError
+
+    house = build(say("heads"), die, say("tails"))
+    await house.say("toss")
+    with pytest.raises(asyncio.CancelledError):
+        await house.say("/retry", source_id="cli:r")
+    events: list[ReplyEvent] = []
+    await house.assistant.again(house.inbound("/retry", source_id="cli:r"), events.append)
+    assert isinstance(events[-1], TurnDone)
+    session = await house.manager.get_or_create(KEY)
+    assert [text_of(m.content) for m in session.messages] == ["toss", "tails"]

@@ -201,7 +201,8 @@ async def test_load_begins_anew_with_the_files_messages(build: Build, tmp_path: 
     assert "2 messages" in await answer(house, f"/load {path}")
     assert await said(house) == ["a question", "one"]
     missing = tmp_path / "nothing.json"
-    assert "cannot be read" in await refusal(house, f"/load {missing}")
+    assert "no such file" in await refusal(house, f"/load {missing}")
+    assert "no regular file" in await refusal(house, "/load /dev/zero")
     (tmp_path / "noise.json").write_text("what is this")
     assert "no messages" in await refusal(house, f"/load {tmp_path / 'noise.json'}")
 

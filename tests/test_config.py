@@ -115,6 +115,15 @@ WRONG = {
     "unknown": ("budget = 1", "budget is not a setting"),
     "typo": ("[limits]\nwaitin = 1", "limits.waitin is not a setting; did you mean waiting?"),
     "typo in a section": ("[limit]\nwaiting = 1", "limit is not a setting"),
+    "unknown section": ("[modle]\nname = 'x'", "modle is not a setting; did you mean model?"),
+    "a key": (
+        "[model]\napi_key = 'x'",
+        "model.api_key is not a setting: secrets come from the environment only, this one as ANTHROPIC_API_KEY, or"
+        " NANOCHAT_MODEL_KEY with a base_url",
+    ),
+    "a token": ("[telegram]\nbot_token = 'x'", "this one as TELEGRAM_BOT_TOKEN"),
+    "a key of no section": ("anthropic_api_key = 'x'", "this one as ANTHROPIC_API_KEY"),
+    "no key": ("[model]\nmax_token = 1", "model.max_token is not a setting; did you mean max_tokens?"),
     "wrong section": ("budget_tokens = 1", "budget_tokens is not a setting; did you mean context.budget_tokens?"),
     "typo in a job": (JOB + 'evry = "1m"', "cron.jobs[0].evry is not a setting; did you mean every?"),
     "type": ('[limits]\nwaiting = "many"', "limits.waiting is 'many': it takes a whole number from 0"),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from nanochat.commands import Commands
 from nanochat.dispatcher import MAX_ATTEMPTS, Dispatcher
-from nanochat.errors import CommandError
 from nanochat.events import Inbound, Notice, ReplyEvent, TurnDone, TurnFailed
 from nanochat.keys import SessionKey
-from nanochat.ports import Emit, Handler, ModelReply, ModelRequest
+from nanochat.ports import Emit, Envelope, Handler, ModelReply, ModelRequest
 from nanochat.records import Snapshot, TurnEnd, text_of
 from tests.conftest import Build
 from tests.fakes.house import House
@@ -23,19 +22,12 @@ from tests.fakes.scripted_model import say
 KEY = SessionKey("cli", "test")
 
 
-def is_command(commands: Commands, inbound: Inbound) -> bool:
-    try:
-        return commands.parse(inbound) is not None
-    except CommandError:
-        return True
-
-
 def dispatcher(house: House, handler: Handler | None = None) -> Dispatcher:
     return Dispatcher(
         handler or house.assistant,
         house.ledger,
         again=house.assistant.again,
-        is_command=partial(is_command, house.commands),
+        passes=house.assistant.passes,
         interrupt=house.assistant.interrupt,
         clock=house.clock,
     )
@@ -152,3 +144,73 @@ async def test_what_was_undone_is_not_run_again(build: Build) -> None:
     assert isinstance(events[-1], TurnDone)
     assert events[-1].mark == "undone"
     assert second.model.requests == []
+
+
+async def test_a_one_shot_leaves_what_was_never_begun(build: Build) -> None:
+    """Typed ahead and not yet begun, a message waits for the next opening, however many one-shots come between."""
+    first = build()
+    begun = asyncio.Event()
+
+    async def hang(inbound: Inbound, emit: Emit) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    typed = asyncio.create_task(dispatcher(first, hang).live(first.inbound("later", source_id="cli:l"), lambda _: None))
+    await begun.wait()
+    typed.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await typed
+    first.presence.leave()
+    for _ in range(MAX_ATTEMPTS + 1):
+        once = build()
+        assert await dispatcher(once).close_orphans(KEY, "cli:") == 1
+        once.presence.leave()
+    events = await resume(build(say("here")))
+    assert isinstance(events[-1], TurnDone)
+    assert events[-1].text == "here"
+
+
+async def test_a_row_that_cannot_be_closed_fails_no_turn(build: Build, tmp_path: Path) -> None:
+    """What was answered was answered, whatever becomes of the ledger meanwhile."""
+
+    async def wreck(request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply:
+        for name in os.listdir(tmp_path):
+            if name.startswith("ledger.db"):
+                os.unlink(tmp_path / name)
+        os.mkdir(tmp_path / "ledger.db")
+        return await say("answered")(request, on_text)
+
+    house = build(wreck)
+    events: list[ReplyEvent] = []
+    await dispatcher(house).live(house.inbound("hello"), events.append)
+    assert isinstance(events[-1], TurnDone)
+    assert events[-1].text == "answered"
+
+
+async def test_reading_needs_no_ledger(build: Build, tmp_path: Path) -> None:
+    """On a full or read-only disk one can still look, and stop."""
+    (tmp_path / "ledger.db").write_bytes(b"noise" * 500)
+    house = build()
+    events: list[ReplyEvent] = []
+    for text in ("/status", "/stop", "/help"):
+        await dispatcher(house).live(house.inbound(text), events.append)
+    assert [type(event) for event in events] == [TurnDone] * 3
+
+
+async def test_a_message_larger_than_a_line_is_refused_before_it_is_kept(build: Build) -> None:
+    """One plain line, and nothing of it in the ledger."""
+    house = build()
+    events: list[ReplyEvent] = []
+    await dispatcher(house).live(house.inbound("x" * 9_000_000, source_id="cli:big"), events.append)
+    assert isinstance(events[-1], TurnFailed)
+    assert "9.0 MB" in events[-1].message
+    assert await house.ledger.accept_claimed(Envelope("cli:big", KEY, ""), house.clock.now)
+
+
+async def test_what_is_answered_is_not_kept_in_the_ledger(build: Build, tmp_path: Path) -> None:
+    """Conversations are in the session files, and nowhere else."""
+    house = build(say("hi"))
+    await dispatcher(house).live(house.inbound("a very private matter"), lambda _: None)
+    database = sqlite3.connect(tmp_path / "ledger.db")
+    assert database.execute("SELECT body FROM inbox").fetchall() == [("",)]
+    database.close()

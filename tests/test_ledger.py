@@ -9,8 +9,9 @@ import pytest
 
 from nanochat.errors import LedgerError
 from nanochat.keys import SessionKey
-from nanochat.ledger import Envelope, Ledger
+from nanochat.ledger import Ledger
 from nanochat.liveness import Presence
+from nanochat.ports import Envelope
 
 KEY = SessionKey("cli", "a")
 NOW = datetime(2026, 11, 20, tzinfo=UTC)

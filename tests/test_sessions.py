@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import nanochat
-from nanochat import Session, SessionKey, SessionManager
+from nanochat import Session, SessionKey, SessionManager, attachments
 from nanochat.errors import KeyFormError, NotWritten
 from nanochat.events import Attachment, Text
 from nanochat.records import Compact, Message, Record, Reset, SetValue, TurnEnd, text_of
@@ -189,11 +189,50 @@ async def test_a_picture_goes_out_as_it_came_in(tmp_path: Path, size: int) -> No
     """Small ones stay in the line, large ones beside the files; the request is the same."""
     manager = SessionManager(tmp_path / "sessions")
     picture = Attachment("image", "image/png", b"\x89PNG" + bytes(size))
-    content = await manager.content_of((Text("look"), picture))
-    [message] = await manager.expand([{"role": "user", "content": content}])
+    content = await attachments.to_content(manager.store, (Text("look"), picture))
+    [message] = await attachments.with_bytes(manager.store, [{"role": "user", "content": content}])
     blocks = message["content"]
     assert isinstance(blocks, list)
     assert blocks[0] == {"type": "text", "text": "look"}
     assert blocks[1]["source"]["type"] == "base64"
-    assert await manager.parts_of(content) == (Text("look"), picture)
+    assert await attachments.to_parts(manager.store, content) == (Text("look"), picture)
     await manager.close()
+
+
+async def test_two_saves_at_once_write_once() -> None:
+    """Every message is taken by one of them."""
+    manager = SessionManager(MemoryStore())
+    async with manager.turn(KEY) as session:
+        session.add_message("user", "hi")
+        await asyncio.gather(manager.save(session), manager.save(session))
+        assert said(session) == ["hi"]
+
+
+async def test_a_cancelled_save_has_written_or_has_not(tmp_path: Path) -> None:
+    """A write that is under way is waited for; saving again does not double it."""
+    manager = SessionManager(tmp_path / "sessions")
+    session = await manager.get_or_create(KEY)
+    session.add_message("user", "once")
+    async with manager.turn(KEY):
+        saving = asyncio.create_task(manager.save(session))
+        while not session._io.locked():  # noqa: ASYNC110 - it is about to write, and there is nothing else to wait for
+            await asyncio.sleep(0)
+        saving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        await manager.save(session)
+    assert said(session) == ["once"]
+    await manager.close()
+
+
+async def test_the_whole_conversation_reaches_behind_compactions() -> None:
+    """What is no longer sent is still there to be read."""
+    manager = SessionManager(MemoryStore())
+    for i in range(6):
+        await exchange(manager, f"q{i}", f"a{i}")
+        async with manager.turn(KEY) as session:
+            keep = session.messages[-2]
+            await manager.append(session, Compact("gist", keep.start, keep.n, "test", "asked", 1), durable=True)
+    assert len(said(session)) == 2
+    whole = [text_of(r.content) for r in await manager.whole(session) if isinstance(r, Message)]
+    assert whole == [text for i in range(6) for text in (f"q{i}", f"a{i}")]

@@ -60,6 +60,18 @@ def test_json_goes_both_ways() -> None:
     assert transcript.from_json(lines)[:2] == [("user", "question"), ("assistant", "answer")]
 
 
+def test_a_session_file_gives_what_is_live() -> None:
+    """What was undone, or lies before a reset, does not come back by loading the file."""
+    lines = ['{"_type":"metadata","op":"open"}', '{"role":"user","content":"old"}', '{"_type":"metadata","op":"reset"}']
+    lines += ['{"role":"user","content":"kept"}', '{"role":"user","content":"undone"}']
+    to = sum(len(line) + 1 for line in lines[:4])
+    lines.append(f'{{"_type":"metadata","op":"rewind","to":{to}}}')
+    assert transcript.from_json("\n".join([*lines, '{"role":"user","content":"new"}'])) == [
+        ("user", "kept"),
+        ("user", "new"),
+    ]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", "42", "hello", '[{"role": "system", "content": "x"}]'])
 def test_json_without_messages_is_refused(text: str) -> None:
     """The line says what it takes."""

@@ -84,7 +84,7 @@ class Place:
 
     @property
     def key_setting(self) -> str:
-        return "ANTHROPIC_API_KEY" if self.host == OFFICIAL_HOST else "NANOCHAT_MODEL_KEY (or ANTHROPIC_API_KEY)"
+        return "ANTHROPIC_API_KEY" if self.host == OFFICIAL_HOST else "ANTHROPIC_API_KEY (or NANOCHAT_MODEL_KEY)"
 
 
 @dataclass(frozen=True, slots=True)

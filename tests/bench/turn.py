@@ -112,7 +112,7 @@ async def _compare(directory: Path, size: int, url: str) -> tuple[list[Cost], li
         house.assistant,
         house.ledger,
         again=house.assistant.again,
-        is_command=lambda _: False,
+        passes=lambda _: False,
         interrupt=house.assistant.interrupt,
         clock=house.clock,
     )

@@ -21,6 +21,7 @@ from nanochat.liveness import Presence
 from nanochat.ports import Model, Tool
 from nanochat.sessions import SessionManager
 from nanochat.store import FileStore
+from nanochat.toolbox import Toolbox
 from nanochat.tools import SessionsTool
 from tests.fakes.scripted_model import ScriptedModel, Step
 
@@ -52,7 +53,7 @@ class House:
         *,
         settings: AgentSettings | None = None,
         limits: Limits | None = None,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[Tool] | Toolbox | None = None,
         summary_model: str = "",
         clock: FakeClock | None = None,
         model: Model | None = None,
@@ -65,7 +66,7 @@ class House:
         self.manager = SessionManager(FileStore(directory / "sessions"), clock=self.clock)
         limits = limits or Limits()
         settings = settings or AgentSettings(self.model.name, "You are a test.", ZoneInfo("Europe/Prague"))
-        self.purse = Purse(self.ledger, limits, self.clock)
+        self.purse = Purse(self.ledger, limits, settings.timezone, self.clock)
         condenser = Condenser(
             self.manager,
             answering,
@@ -76,11 +77,16 @@ class House:
             clock=self.clock,
         )
         tools = (SessionsTool(self.manager.store),) if tools is None else tools
-        agent = Agent(self.manager, answering, tools, settings, condenser=condenser, purse=self.purse, clock=self.clock)
+        toolbox = tools if isinstance(tools, Toolbox) else Toolbox(tools, (), 60.0)
+        agent = Agent(
+            self.manager, answering, toolbox, settings, condenser=condenser, purse=self.purse, clock=self.clock
+        )
         self.agent = agent
         self.commands = Commands(self.manager, condenser, settings, jobs=lambda _: (), clock=self.clock)
-        fence = RateFence(limits.turns_per_minute, self.clock)
-        self.assistant = Assistant(self.manager, agent, self.commands, limits=limits, fence=fence, purse=self.purse)
+        self.fence = RateFence(limits.turns_per_minute, self.clock)
+        self.assistant = Assistant(
+            self.manager, agent, self.commands, limits=limits, fence=self.fence, purse=self.purse
+        )
         self._answering = answering
         self._numbers = itertools.count(1)
 
