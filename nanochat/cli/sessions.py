@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from nanochat.channels.terminal.words import clean
+from nanochat.channels.terminal.words import clean, counted
 from nanochat.cli.wiring import open_store
 from nanochat.config import Config
 from nanochat.errors import StoreError
@@ -40,7 +40,8 @@ async def list_sessions(config: Config, *, as_json: bool) -> int:
         totals = brief.state.totals
         when = brief.state.updated_at.astimezone().strftime("%Y-%m-%d %H:%M")
         preview = " ".join(clean(brief.preview).split())[:_PREVIEW_CHARS]
-        print(f"{clean(str(brief.key)):{width}}  {when}  {totals.turns:5} turns  ${totals.cost_usd:8.4f}  {preview}")
+        turns = counted(totals.turns, "turn")
+        print(f"{clean(str(brief.key)):{width}}  {when}  {turns:>11}  ${totals.cost_usd:8.4f}  {preview}")
     return 0
 
 
@@ -71,7 +72,7 @@ async def check_sessions(config: Config, key: SessionKey | None, *, as_json: boo
                 print(f"{clean(str(each))}: line {damage.line} {damage.why}; {path}")
     if not as_json:
         sound = "" if faults else ", all sound"
-        print(f"nanochat: {len(keys)} sessions checked{sound}", file=sys.stderr)
+        print(f"nanochat: {counted(len(keys), 'session')} checked{sound}", file=sys.stderr)
     return 1 if faults else 0
 
 

@@ -5,6 +5,7 @@ Knows files, environment and defaults. Does not know what a setting does to the 
 
 from __future__ import annotations
 
+from nanochat.config.changes import changed_keys
 from nanochat.config.loading import find_config, load
 from nanochat.config.secrets import Endpoint, Secrets, endpoint_of
 from nanochat.config.sections import Config, Context, Cron, Http, Job, Limits, Log, Model, Sessions, Telegram
@@ -22,6 +23,7 @@ __all__ = [
     "Secrets",
     "Sessions",
     "Telegram",
+    "changed_keys",
     "endpoint_of",
     "find_config",
     "load",

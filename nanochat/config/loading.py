@@ -28,6 +28,16 @@ __all__ = ["find_config", "load", "parse"]
 # Environment variables that begin like a setting and are none.
 _NOT_SETTINGS = frozenset({"NANOCHAT_CONFIG", "NANOCHAT_DATA_DIR", "NANOCHAT_HTTP_TOKEN", "NANOCHAT_MODEL_KEY"})
 
+# What people look for in a settings file, by section; no secret is ever read from one.
+_SECRET_NAME = re.compile(r"((api|auth|access|bot|anthropic|model|telegram|http)_?)*(key|token|secret|password)")
+_SECRET_OF: Mapping[str, str] = {
+    "model": "ANTHROPIC_API_KEY, or NANOCHAT_MODEL_KEY with a base_url",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "api": "ANTHROPIC_API_KEY",
+    "telegram": "TELEGRAM_BOT_TOKEN",
+    "http": "NANOCHAT_HTTP_TOKEN",
+}
+
 _PACKAGE_DIR = Path(__file__).parents[1]
 
 _Toml: TypeAlias = Mapping[str, object]
@@ -206,9 +216,14 @@ def _build(kind: type[_S], table: _Toml, prefix: str, source: _Source) -> _S:
 
 
 def _meant(prefix: str, name: str) -> str:
+    whose = prefix.rstrip(".") or name.partition("_")[0]
+    if whose in _SECRET_OF and _SECRET_NAME.fullmatch(name):
+        return f": secrets come from the environment only, this one as {_SECRET_OF[whose]}"
     shape = re.sub(r"\[\d+\]", "[]", prefix)
     known = _known_keys()
     siblings = [key.removeprefix(shape) for key in known if key.startswith(shape)]
+    if not prefix:
+        siblings += [field.encode_name for field in msgspec.structs.fields(Config)]
     elsewhere = [key for key in known if key.rpartition(".")[2] == name]
     words = _nearest(name, siblings) or (f"; did you mean {elsewhere[0]}?" if elsewhere else "")
     return words or _nearest(prefix + name, known)

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Nanochat
+
+ROOT = Path(__file__).parents[2]
+
+
+def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell in which `{}` is the program."""
+    line = command.format(f"{sys.executable} -m nanochat")
+    environ = {**os.environ, "NANOCHAT_DATA_DIR": str(directory / "data"), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        ["/bin/sh", "-c", line], capture_output=True, text=True, timeout=60, env=environ, cwd=directory
+    )
+
+
+def said_in(directory: Path) -> list[str]:
+    """What the person said in the default session, message by message."""
+    lines = (directory / "data" / "sessions" / "cli+default.jsonl").read_text().splitlines()
+    return [row["content"] for row in map(json.loads, lines) if row.get("role") == "user"]
 
 
 def test_one_message_one_answer(nanochat: Nanochat) -> None:
@@ -35,6 +55,38 @@ def test_a_pipe_is_the_message(nanochat: Nanochat, args: tuple[str, ...]) -> Non
     """With nothing said, or with a dash."""
     nanochat(*args, stdin="my name is Jürgen\n".encode())
     assert "Jürgen" in nanochat("-m", "what is my name?").out
+
+
+def test_a_pipe_beside_a_message_is_put_below_it(nanochat: Nanochat, tmp_path: Path) -> None:
+    """So is a file."""
+    (tmp_path / "diff").write_text("- old\n+ new\n")
+    for command in ("cat diff | {} -m 'review this'", "{} -m 'review this' < diff", "cat diff | {} -m ''"):
+        shell(command, tmp_path)
+    texts = [text.partition("] ")[2] or text for text in said_in(tmp_path)]
+    assert texts == ["review this\n\n- old\n+ new", "review this\n\n- old\n+ new", "- old\n+ new"]
+
+
+@pytest.mark.parametrize("stdin", [": | {}", "{} < /dev/null"], ids=["empty", "nothing"])
+def test_nothing_beside_a_message(tmp_path: Path, stdin: str) -> None:
+    """The message is said as it is."""
+    assert shell(stdin + " -m hello", tmp_path).stderr == ""
+    assert said_in(tmp_path)[0].endswith("hello")
+
+
+def test_a_pipe_through_which_nothing_comes(tmp_path: Path) -> None:
+    """It is waited for a little, and that is told; what began to come is waited for to its end."""
+    assert "left aside" in shell("( sleep 6 & ) | {} -m hello", tmp_path).stderr
+    shell("( echo one; sleep 3; echo two ) | {} -m hello", tmp_path)
+    assert [text.rpartition("hello")[2] for text in said_in(tmp_path)] == ["", "\n\none\ntwo"]
+
+
+def test_more_than_a_message_may_be(tmp_path: Path) -> None:
+    """Without end, it must not fill the memory."""
+    ran = shell("yes | {} -m hello", tmp_path)
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "nanochat: standard input is more than a message may be (8 MiB); nanochat chat -h tells more\n",
+    )
 
 
 def test_bytes_that_are_no_text_are_replaced(nanochat: Nanochat) -> None:

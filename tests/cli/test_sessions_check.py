@@ -18,7 +18,7 @@ def test_sound_files_are_said_to_be_sound(tmp_path: Path) -> None:
     nanochat(tmp_path, "-m", "hello")
     checked = nanochat(tmp_path, "sessions", "check")
     assert (checked.returncode, checked.stdout) == (0, "")
-    assert "1 sessions checked, all sound" in checked.stderr
+    assert "1 session checked, all sound" in checked.stderr
 
 
 def test_a_fault_is_named_by_its_line(tmp_path: Path) -> None:

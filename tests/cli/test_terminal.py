@@ -93,12 +93,47 @@ def test_a_signal_is_a_ctrl_c(tmp_path: Path) -> None:
         assert program.exit_code() == 0
 
 
-def test_a_terminal_that_goes_away_ends_the_program(tmp_path: Path) -> None:
-    """No process is left behind a closed window."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["term", "hup"])
+def test_an_end_from_outside_is_a_ctrl_d(tmp_path: Path, number: signal.Signals) -> None:
+    """The running turn is stopped and kept, the terminal is left as it was, and the code says which signal it was."""
     with driven([*SCRIPTED, str(tmp_path)]) as program:
         program.shows("you>")
-        program.process.send_signal(signal.SIGHUP)
-        assert program.exit_code() == -signal.SIGHUP
+        program.press("slow\r")
+        program.shows("This begins")
+        program.process.send_signal(number)
+        assert program.exit_code() == 128 + number
+    assert "(stopped)" in program.screen.text
+    assert program.raw.rfind("\x1b[?2004l") > program.raw.rfind("\x1b[?2004h")
+
+
+def test_an_end_from_outside_before_the_prompt(tmp_path: Path) -> None:
+    """Whenever it comes, the program ends."""
+    code = (
+        "import asyncio, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from nanochat.channels.terminal import chat\n"
+        "from tests.terminal import scripted_chat\n"
+        "class Early(chat.Chat):\n"
+        "    async def run(self):\n"
+        "        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)\n"
+        "        return await super().run()\n"
+        "chat.Chat = Early\n"
+        "sys.exit(asyncio.run(scripted_chat._main(Path(sys.argv[1]))))\n"
+    )
+    with driven([sys.executable, "-c", code, str(tmp_path)]) as program:
+        assert program.exit_code() == 143
+
+
+def test_a_closed_window_keeps_what_was_said(tmp_path: Path) -> None:
+    """Writing fails then, and the turn is ended as it should be all the same."""
+    environ = {"NANOCHAT_DATA_DIR": str(tmp_path)}
+    with driven(NANOCHAT, environ=environ) as program:
+        program.shows("you>")
+        program.press("tell me a long story\r")
+        program.shows("you> tell me", "lighthouse")
+        program.close()
+        assert program.process.wait(20) in (0, 129)
+    assert '"mark":"stopped"' in (tmp_path / "sessions" / "cli+default.jsonl").read_text().replace(": ", ":")
 
 
 def test_no_color(tmp_path: Path) -> None:
@@ -145,3 +180,12 @@ def test_head_is_no_error() -> None:
     command = f"{sys.executable} -m nanochat -m hello | true"
     ran = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60, env=os.environ)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_head_of_the_sessions_is_no_error(tmp_path: Path) -> None:
+    """Nor is it one where a listing is cut."""
+    environ = {**os.environ, "NANOCHAT_DATA_DIR": str(tmp_path)}
+    subprocess.run([*NANOCHAT, "-m", "hello"], check=True, capture_output=True, timeout=60, env=environ)
+    command = f"( {sys.executable} -m nanochat sessions; echo $? >&2 ) | true"
+    ran = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60, env=environ)
+    assert ran.stderr == "0\n"

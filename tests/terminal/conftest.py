@@ -112,7 +112,7 @@ class Talk:
 
     terminal: Terminal
     keys: PipeInput
-    task: asyncio.Task[None]
+    task: asyncio.Task[int]
 
     def press(self, text: str) -> None:
         self.keys.send_text(text)

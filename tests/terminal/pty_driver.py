@@ -27,12 +27,14 @@ PATIENCE_S = 30.0
 
 
 class Driven:
-    """A running program: what is on its screen, and keys for it. `graphics` are all numbers of its colour sequences."""
+    """A running program: what is on its screen, keys for it, and `raw`, all that it wrote. `graphics` are the numbers in its
+    colour sequences."""
 
     def __init__(self, process: subprocess.Popen[bytes], terminal: int, screen: Screen) -> None:
         self.process = process
         self.screen = screen
         self.graphics: set[int] = set()
+        self.raw = ""
         self._terminal = terminal
 
     def press(self, text: str) -> None:
@@ -43,6 +45,10 @@ class Driven:
         """Change the window's size, and tell the program as a terminal does."""
         _set_size(self._terminal, columns, rows)
         self.process.send_signal(signal.SIGWINCH)
+
+    def close(self) -> None:
+        """Close the window."""
+        os.dup2(os.open(os.devnull, os.O_RDWR), self._terminal)
 
     def shows(self, *texts: str) -> None:
         """Wait until all texts are on the screen."""
@@ -69,6 +75,7 @@ class Driven:
         except OSError:  # EIO: the last process has left the terminal
             return False
         text = data.decode(errors="replace")
+        self.raw += text
         for numbers in re.findall(r"\x1b\[([\d;]*)m", text):
             self.graphics.update(int(number) for number in numbers.split(";") if number)
         self.screen.feed(text)

@@ -80,7 +80,7 @@ class _ByText:
         await self._handler.answer(inbound, emit, REPLIES.get(inbound.text))
 
 
-async def _main(directory: Path) -> None:
+async def _main(directory: Path) -> int:
     async def nothing(*_: object) -> None:
         return None
 
@@ -97,7 +97,7 @@ async def _main(directory: Path) -> None:
     async def doors() -> AsyncIterator[Doors]:
         yield Doors(_ByText(), nothing, recall, resume, nothing, keys, {"/help": "this list", "/history": "exchanges"})
 
-    await converse(
+    return await converse(
         doors,
         Setting(
             key=SessionKey("cli", "default"),
@@ -110,4 +110,4 @@ async def _main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(Path(sys.argv[1])))
+    sys.exit(asyncio.run(_main(Path(sys.argv[1]))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -239,14 +240,15 @@ async def test_switch_opens_another_conversation(talk: TalkMaker) -> None:
         ("/switch", "this is cli:default"),
         ("/switch ../x", "is not a session key"),
         ("/switch work", "did you mean cli:work?"),
+        ("/switch cli:default extra", "/switch takes one session key, and got 2 words"),
     ],
-    ids=["none", "path", "word"],
+    ids=["none", "path", "word", "two"],
 )
 async def test_switch_refuses(talk: TalkMaker, typed: str, answer: str) -> None:
     """A key that cannot be one is told so, and nothing changes."""
     async with talk() as chat:
         chat.press(typed + ENTER)
-        await chat.terminal.until(lambda screen: answer in screen.replace("\n", ""))
+        await chat.terminal.until(lambda screen: answer in " ".join(screen.split()))
 
 
 async def test_switch_waits_for_the_turn(talk: TalkMaker) -> None:
@@ -283,7 +285,7 @@ async def test_a_failed_turn_keeps_its_text(talk: TalkMaker) -> None:
     failed = TurnFailed("the connection was cut", "e17", "cut", kept=True)
     async with talk(ScriptedHandler([TextDelta("Half a sen"), failed])) as chat:
         chat.press("go" + ENTER)
-        await chat.terminal.shows("Half a sen\n\nthe connection was cut; what was said so far is kept (error e17)")
+        await chat.terminal.shows("Half a sen\n\nthe connection was cut (error e17)")
 
 
 async def test_notices_are_lines(talk: TalkMaker) -> None:
@@ -321,12 +323,147 @@ async def test_what_was_interrupted_is_finished_in_sight(talk: TalkMaker) -> Non
 
     class Interrupted(Neighbours):
         async def resume(self, key: SessionKey, emit: Emit) -> bool:
-            for event in said("The rest."):
-                emit(event)
+            for text in ("one", "two"):
+                emit(Notice(f"going on with what was cut short: {text}"))
+                for event in said(f"The rest of {text}."):
+                    emit(event)
             return True
 
     async with talk(None, Interrupted()) as chat:
-        await chat.terminal.shows("going on with what was interrupted\n\nThe rest.\n\n1,000 in")
+        await chat.terminal.shows("going on with what was cut short: one\n\nThe rest of one.\n\n1,000 in")
+        await chat.terminal.shows("going on with what was cut short: two\n\nThe rest of two.\n\n1,000 in")
+
+
+async def test_a_line_does_not_overtake_what_is_finished_first(talk: TalkMaker) -> None:
+    """Typed while a crashed turn goes on, it waits; the prompt does not, and /stop is heard."""
+    may_end = asyncio.Event()
+
+    class Interrupted(Neighbours):
+        async def resume(self, key: SessionKey, emit: Emit) -> bool:
+            emit(TextDelta("The rest"))
+            await may_end.wait()
+            emit(TurnDone("The rest", STATS))
+            return True
+
+    class Stoppable(ScriptedHandler):
+        stopped = asyncio.Event()
+
+        async def __call__(self, inbound: Inbound, emit: Emit) -> None:
+            await super().__call__(inbound, emit)
+            self.stopped.set()
+
+    handler = Stoppable()
+    async with talk(handler, Interrupted()) as chat:
+        chat.press("hello" + ENTER)
+        await chat.terminal.shows("The rest\nqueued: hello\nyou>")
+        chat.press(CTRL_C)
+        async with asyncio.timeout(20):
+            await handler.stopped.wait()
+        assert [message.text for message in handler.seen] == ["/stop"]
+        may_end.set()
+        await chat.terminal.shows("The rest\n\n1,000 in", "you> hello\n\necho: hello")
+
+
+async def test_a_line_that_was_not_sent_is_told(talk: TalkMaker) -> None:
+    """Who leaves before it could be is not left to believe that it was."""
+
+    class Stuck(Neighbours):
+        async def resume(self, key: SessionKey, emit: Emit) -> bool:
+            await asyncio.Event().wait()
+            return True
+
+    handler = ScriptedHandler()
+    async with talk(handler, Stuck()) as chat:
+        chat.press("hello" + ENTER)
+        await chat.terminal.shows("you> hello")
+        chat.press(CTRL_D)
+        await chat.left()
+        assert "not sent: hello" in chat.terminal.screen.text
+    assert handler.seen == []
+
+
+async def test_ones_own_line_takes_its_place_when_its_turn_begins(talk: TalkMaker) -> None:
+    """While another terminal is answered, what it says stands above; the file has it in that order."""
+    around, may_begin = Neighbours(), Pause()
+    script = [Notice("waiting for process 7"), may_begin, *said("my reply")]
+    async with talk(ScriptedHandler(script), around) as chat:
+        await around.watching.wait()
+        assert around.show is not None
+        chat.press("from b" + ENTER)
+        await chat.terminal.shows("you> from b\nwaiting for process 7\nyou>")
+        around.show(Seen(KEY, "user", "a2", NOW))
+        around.show(Seen(KEY, "assistant", "reply to a2", NOW))
+        await chat.terminal.shows("reply to a2\n\nyou> from b\nwaiting for process 7\nyou>")
+        may_begin.go.set()
+        await chat.terminal.shows("my reply\n\n1,000 in")
+        shown = [
+            chat.terminal.screen.text.index(text) for text in ("user: a2", "reply to a2", "you> from b", "my reply")
+        ]
+    assert shown == sorted(shown)
+    assert chat.terminal.screen.text.count("you> from b") == 1
+
+
+async def test_others_lines_wait_for_the_reply_that_is_being_written(talk: TalkMaker) -> None:
+    """A delivery in the middle of a reply stands below it."""
+    around, pause = Neighbours(), Pause()
+    async with talk(ScriptedHandler([TextDelta("First "), pause, *said("done.")]), around) as chat:
+        await around.watching.wait()
+        assert around.show is not None
+        chat.press("go" + ENTER)
+        await chat.terminal.shows("First")
+        around.show(Seen(KEY, "delivered", "Stand up", NOW))
+        pause.go.set()
+        await chat.terminal.shows("First done.\n\n1,000", "1.2 s\n\n↳ cli:default · delivered\n\nStand up")
+
+
+async def test_an_empty_reply_says_so(talk: TalkMaker) -> None:
+    """Nothing at all would look like a fault of the terminal; a command may well say nothing."""
+    async with talk(ScriptedHandler([TurnDone("", STATS)], [TurnDone("")])) as chat:
+        chat.press("go" + ENTER)
+        await chat.terminal.shows("you> go\nthe reply is empty\n1,000 in")
+        chat.press("/quiet" + ENTER)
+        await chat.terminal.shows("you> /quiet\n\nyou>")
+
+
+async def test_errors_break_at_words(talk: TalkMaker) -> None:
+    """A word cut in two is hard to read, and harder to copy."""
+    failed = TurnFailed("the connection to the model was lost in the middle of it")
+    async with talk(ScriptedHandler([failed]), terminal=Terminal(40, 24)) as chat:
+        chat.press("go" + ENTER)
+        await chat.terminal.shows("the connection to the model was lost in\nthe middle of it")
+
+
+async def test_a_history_that_becomes_unwritable_is_told_once(talk: TalkMaker, tmp_path: Path) -> None:
+    """Enter still sends."""
+    async with talk() as chat:
+        await chat.terminal.shows("you>")
+        shutil.rmtree(tmp_path / "data")
+        chat.press("one" + ENTER)
+        await chat.terminal.shows("echo: one")
+        chat.press("two" + ENTER)
+        await chat.terminal.shows("echo: two")
+        assert chat.terminal.screen.text.count("what you type is not remembered") == 1
+
+
+async def test_a_long_paste_is_a_few_words_in_the_line(talk: TalkMaker, tmp_path: Path) -> None:
+    """It is sent whole, repeated in short, and not remembered."""
+    handler = ScriptedHandler(said("Seen."))
+    text = "\n".join(f"line {n}" for n in range(30_000))
+    async with talk(handler) as chat:
+        await asyncio.to_thread(chat.press, f"see \x1b[200~{text}\x1b[201~")  # a pipe takes no more than is read
+        await chat.terminal.shows("you> see [paste 1: 0.3 MB, 30,000 lines]")
+        chat.press(" now" + ENTER)
+        await chat.terminal.shows("you> see line 0", "line 7\n     … (29,992 more lines)", "Seen.")
+    assert handler.seen[0].text == f"see {text} now"
+    assert (tmp_path / "data" / "history").read_text() == ""
+
+
+async def test_a_paste_that_no_message_holds_is_refused(talk: TalkMaker) -> None:
+    """In one line, and what was typed around it stays."""
+    async with talk() as chat:
+        await asyncio.to_thread(chat.press, "a\x1b[200~" + "x" * 9 * 1024**2 + "\x1b[201~b")
+        await chat.terminal.shows("a paste of 9.4 MB is more than a message may be (8 MiB)", "you> ab")
+        chat.press(CTRL_C)
 
 
 async def test_a_session_that_cannot_be_read_is_told(talk: TalkMaker) -> None:

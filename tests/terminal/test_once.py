@@ -68,8 +68,42 @@ def fields(output: str) -> list[dict[str, object]]:
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 async def test_a_pipe_gets_the_text_and_nothing_else(capsys: pytest.CaptureFixture[str], stream: bool) -> None:
     """No escape sequence, no usage line: what was said, with one line end."""
-    assert await run(*TOOL, Notice("wait"), *said("# A", " reply"), stream=stream) == 0
+    assert await run(*TOOL, *said("# A", " reply"), stream=stream) == 0
     assert tuple(capsys.readouterr()) == ("# A reply\n", "")
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
+async def test_notices_are_for_the_log_too(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    """A damaged line is told whoever reads standard error."""
+    assert await run(Notice("2 lines cannot be read"), *said("x"), as_json=as_json, stream=False) == 0
+    output, errors = capsys.readouterr()
+    assert errors == "nanochat: 2 lines cannot be read\n"
+    assert "cannot be read" not in output
+
+
+async def test_what_is_said_after_a_tool_begins_a_paragraph(capsys: pytest.CaptureFixture[str]) -> None:
+    """All deltas joined are the text of the last object."""
+    script = [
+        *TOOL,
+        TextDelta("let me"),
+        TextDelta(" look"),
+        *TOOL,
+        *TOOL,
+        TextDelta("echo"),
+        TurnDone("let me look\n\necho"),
+    ]
+    assert await run(*script) == 0
+    assert capsys.readouterr().out == "let me look\n\necho\n"
+    assert await run(*script, as_json=True) == 0
+    lines = fields(capsys.readouterr().out)
+    assert "".join(str(line["text"]) for line in lines if line["type"] == "delta") == lines[-1]["text"]
+
+
+async def test_an_empty_reply_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error; a command may well say nothing."""
+    assert await run(TurnDone("", STATS)) == 0
+    assert await run(TurnDone("")) == 0
+    assert tuple(capsys.readouterr()) == ("", "nanochat: the reply is empty\n")
 
 
 async def test_a_pipe_gets_the_text_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +137,7 @@ async def test_a_reply_that_is_cut_off_is_kept_and_fails(capsys: pytest.CaptureF
     assert await run(TextDelta("Half a sen"), CUT, stream=stream) == 1
     output, errors = capsys.readouterr()
     assert output == "Half a sen\n"
-    assert errors == "nanochat: the connection was cut; what was said so far is kept (error e1)\n"
+    assert errors == "nanochat: the connection was cut (error e1)\n"
 
 
 async def test_a_turn_that_fails_at_once_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,18 +203,25 @@ async def test_json_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert (done["text"], done["usage"], done["cost_usd"]) == ("3 turns", None, None)
 
 
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["ctrl-c", "term", "hup"],
+)
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
-async def test_ctrl_c_stops_the_turn(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
-    """The text so far is kept and printed, and the code says interrupted."""
+async def test_a_signal_stops_the_turn(
+    capsys: pytest.CaptureFixture[str], as_json: bool, number: signal.Signals, code: int
+) -> None:
+    """The text so far is kept and printed, and the code says which it was."""
 
     class Interrupting(ScriptedHandler):
         async def __call__(self, inbound: Inbound, emit: Emit) -> None:
             if inbound.text == "hello":
-                asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+                asyncio.get_running_loop().call_soon(os.kill, os.getpid(), number)
             await super().__call__(inbound, emit)
 
     handler = Interrupting([TextDelta("For ever"), Pause()])
-    assert await once(handler, MESSAGE, as_json=as_json, stream=True) == 130
+    assert await once(handler, MESSAGE, as_json=as_json, stream=True) == code
     assert [message.text for message in handler.seen] == ["hello", "/stop"]
     assert "For ever" in capsys.readouterr().out
 

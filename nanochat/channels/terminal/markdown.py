@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.segment import Segment, Segments
 from rich.style import Style
+from rich.text import Text
 from rich.theme import Theme
 
 __all__ = ["MarkdownStream", "Page"]
@@ -129,6 +130,10 @@ class Page:
     def crop(self, text: str, width: int) -> str:
         """The text cut to `width` cells, with an ellipsis where it was cut; for text without escape sequences."""
         return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+    def wrap(self, text: str, width: int) -> list[str]:
+        """The text in lines of at most `width` cells, broken at blanks; for text without escape sequences."""
+        return [line.plain.rstrip() for line in Text(text).wrap(self._console, width)] if text else []
 
     def cells(self, line: str) -> int:
         """How many cells a line of ours takes."""

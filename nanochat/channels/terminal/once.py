@@ -6,6 +6,7 @@ Knows standard output and error. Does not know where the message came from.
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib
 import json
 import os
@@ -27,6 +28,12 @@ if TYPE_CHECKING:  # rich is loaded only where a screen is written to
 
 __all__ = ["once"]
 
+# Ctrl-C, and what ends a program from outside: a service manager or `kill`, and the window that is closed.
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Between what was said before a tool call and after it, as in `TurnDone.text`.
+_BETWEEN_ROUNDS = "\n\n"
+
 _INTERRUPTED = TurnFailed("interrupted", kind="interrupted", kept=True)
 
 
@@ -41,45 +48,60 @@ class _Sink(Protocol):
 async def once(handler: Handler, message: Inbound, *, as_json: bool, stream: bool) -> int:
     """Have one turn done, and print it.
 
-    The first Ctrl-C stops the turn, so that its text is kept; a second one gives it up.
+    The first Ctrl-C, SIGTERM or SIGHUP stops the turn, so that its text is kept; a second one gives it up.
 
     Returns:
-        The exit code: 0, 1 for a turn that failed or a reply that is cut short, 130 after Ctrl-C.
+        The exit code: 0, 1 for a turn that failed or a reply that is cut short, 128 and the number of a signal: 130 after
+        Ctrl-C.
     """
     sink = _sink(message, as_json=as_json, stream=stream)
     outcomes: list[TurnDone | TurnFailed] = []
+    has_spoken = is_new_round = False
 
     def emit(event: ReplyEvent) -> None:
+        nonlocal has_spoken, is_new_round
         match event:
             case TurnDone() | TurnFailed():
                 outcomes.append(event)
+            case TextDelta():
+                sink.emit(TextDelta(_BETWEEN_ROUNDS + event.text) if is_new_round else event)
+                has_spoken, is_new_round = True, False
+            case ToolStarted() | ToolFinished():
+                is_new_round = has_spoken
+                sink.emit(event)
             case _:
                 sink.emit(event)
 
     async with asyncio.TaskGroup() as group:
         drawing = group.create_task(sink.run())
         turn = group.create_task(_awaited(handler, message, emit))
-        presses: list[asyncio.Task[None]] = []
+        stops: list[asyncio.Task[None]] = []
+        signals: list[int] = []
 
-        def interrupt() -> None:
-            if presses:
+        def interrupt(number: int) -> None:
+            if signals:
                 turn.cancel()
+            signals.append(number)
             stop = inbound(message.key, message.sender, "/stop")
-            presses.append(group.create_task(_awaited(handler, stop, lambda event: None)))
+            stops.append(group.create_task(_awaited(handler, stop, lambda event: None)))
 
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, interrupt)
+        # Who asked for silence, as nohup does, gets it.
+        endings = [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in endings:
+            loop.add_signal_handler(number, interrupt, number)
         try:
             await asyncio.wait([turn])
         finally:
-            loop.remove_signal_handler(signal.SIGINT)
+            for number in endings:
+                loop.remove_signal_handler(number)
             drawing.cancel()
-            for press in presses:
-                press.cancel()
+            for stop in stops:
+                stop.cancel()
     outcome = outcomes[0] if outcomes else _INTERRUPTED
     sink.end(outcome)
-    if presses:
-        return 130
+    if signals:
+        return 128 + signals[0]
     return 0 if isinstance(outcome, TurnDone) and not outcome.mark else 1
 
 
@@ -94,7 +116,7 @@ def _sink(message: Inbound, *, as_json: bool, stream: bool) -> _Sink:
 
 
 class _Output:
-    """Standard output that may go away: `| head` is no error."""
+    """Standard output that may go away: `| head` is no error, nor is a window that was closed."""
 
     def __init__(self) -> None:
         self._stream: TextIO | None = sys.stdout
@@ -106,7 +128,9 @@ class _Output:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
             # What is still buffered would raise again when the interpreter ends.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -137,6 +161,8 @@ class _Json:
                 self._write({"type": "tool", "status": "finished", **asdict(event)})
             case Notice():
                 self._write({"type": "notice", "text": event.text})
+                if not self._stream:
+                    _notice(event)
             case TurnDone() | TurnFailed():
                 pass
             case _:
@@ -177,7 +203,7 @@ class _Plain:
             case ToolFinished():
                 _aside(words.tool_line(event, event.name))
             case Notice():
-                _aside(words.clean(event.text))
+                _notice(event)
             case ToolStarted() | TurnDone() | TurnFailed():
                 pass
             case _:
@@ -212,6 +238,8 @@ class _Screen:
         self._view.emit(event)
         if self._stream:
             self._dirty.set()
+        if isinstance(event, Notice) and not sys.stderr.isatty():
+            _notice(event)  # a log gets it, too
 
     def end(self, outcome: TurnDone | TurnFailed) -> None:
         self._view.emit(TurnDone(outcome.text if isinstance(outcome, TurnDone) else ""))
@@ -243,16 +271,31 @@ def _tell(outcome: TurnDone | TurnFailed) -> None:
     """What the turn took or why it failed, beside the reply."""
     match outcome:
         case TurnFailed():
-            print(f"nanochat: {words.failure(outcome)}", file=sys.stderr)
+            _error(words.failure(outcome))
         case TurnDone():
             if outcome.mark:
-                print(f"nanochat: {words.mark_words(outcome.mark)}", file=sys.stderr)
+                _error(words.mark_words(outcome.mark))
+            elif outcome.stats and not outcome.text.strip():
+                _notice(Notice(words.EMPTY_REPLY))
             if outcome.stats:
                 _aside(words.usage_line(outcome.stats))
+
+
+def _notice(notice: Notice) -> None:
+    """What nanochat itself has to say, for a person and for a log."""
+    if sys.stderr.isatty():
+        _aside(words.clean(notice.text))
+    else:
+        _error(" ".join(words.clean(notice.text).split()))
 
 
 def _aside(line: str) -> None:
     """A line for a person; a script that keeps standard error does not want it."""
     if sys.stderr.isatty():
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             print(words.dim(line), file=sys.stderr)
+
+
+def _error(line: str) -> None:
+    with suppress(OSError):  # nobody is there to be told
+        print(f"nanochat: {line}", file=sys.stderr)

@@ -5,19 +5,39 @@ Knows events and values. Does not know how a line gets on the screen, only that 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable
 
 from nanochat.events import Seen, ToolFinished, TurnFailed, TurnStats
 
-__all__ = ["clean", "dim", "failure", "mark_words", "memory_lines", "red", "seen_head", "tool_line", "usage_line"]
+__all__ = [
+    "EMPTY_REPLY",
+    "clean",
+    "counted",
+    "dim",
+    "echo",
+    "failure",
+    "mark_words",
+    "memory_lines",
+    "red",
+    "seen_head",
+    "tool_line",
+    "usage_line",
+]
+
+EMPTY_REPLY = "the reply is empty"
 
 # Everything that a terminal obeys instead of showing, and halves of characters, which cannot be encoded.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 # Of each remembered message: enough to know where one was, and little enough that the prompt stays in sight.
 _MEMORY_LINES = 8
+
+# What is longer is repeated above by its beginning only: it was seen when it was pasted.
+_ECHO_LINES, _ECHO_CHARS = 20, 4096
+_ECHO_HEAD_LINES, _ECHO_HEAD_CHARS = 8, 1024
 
 _MARKS = {
     "stopped": "stopped",
@@ -64,12 +84,36 @@ def mark_words(mark: str) -> str:
     return _MARKS.get(mark, f"cut short: {mark}")
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 session`, `2 sessions`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def echo(text: str) -> list[str]:
+    """What was typed, as it stands above its reply; of something long, the beginning."""
+    lines = text.split("\n")
+    if len(lines) > _ECHO_LINES or len(text) > _ECHO_CHARS:
+        head = text[:_ECHO_HEAD_CHARS].split("\n")[:_ECHO_HEAD_LINES]
+        more, unseen = len(lines) - len(head), len(text) - _ECHO_HEAD_CHARS
+        lines = [*head, f"… ({counted(more, 'more line')})" if more else f"… ({counted(unseen, 'more character')})"]
+    first, *others = clean("\n".join(lines)).split("\n")
+    return [f"you> {first}", *(f"     {line}" for line in others)]
+
+
 def failure(event: TurnFailed) -> str:
-    """What went wrong, in one line."""
+    """What went wrong, in one line, and when to try again. (A limit's own words say when it ends.)"""
     words = " ".join(clean(event.message).split())
-    if event.kept:
-        words += "; what was said so far is kept"
+    if event.retryable and event.retry_after_s and event.kind != "limit":
+        words += f"; try again in {_duration(event.retry_after_s)}"
     return f"{words} (error {event.error_id})" if event.error_id else words
+
+
+def _duration(seconds: float) -> str:
+    """Rounded up: who comes too early is refused again."""
+    for unit_s, unit in ((3600, "h"), (60, "min")):
+        if seconds > 1.5 * unit_s:
+            return f"{math.ceil(seconds / unit_s)} {unit}"
+    return f"{math.ceil(seconds)} s"
 
 
 def tool_line(event: ToolFinished, title: str) -> str:
