@@ -7,8 +7,10 @@ there.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -45,13 +47,26 @@ def settings(context: click.Context) -> tuple[Config, Secrets]:
     Raises:
         SettingError: one of them cannot be used.
     """
-    from nanochat import config, log
+    from nanochat import log
 
     state = context.find_root().ensure_object(State)
+    secrets = _secrets(state)
+    context.with_resource(log.written(debug=state.debug, secrets=secrets.values))
+    return _load(state), secrets
+
+
+def _secrets(state: State) -> Secrets:
+    from nanochat import config
+
     secrets = config.Secrets.load(os.environ)
     state.secrets = secrets.values
-    context.with_resource(log.written(debug=state.debug, secrets=secrets.values))
-    return config.load(state.config, state.data_dir, os.environ), secrets
+    return secrets
+
+
+def _load(state: State) -> Config:
+    from nanochat import config
+
+    return config.load(state.config, state.data_dir, os.environ)
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
@@ -96,6 +111,19 @@ class _App(click.Group):
             args = [*args[:place], "chat", *args[place:]]
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; that nobody reads on, as after `| head`, is no failure."""
+        try:
+            code: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered would raise again when the interpreter ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+            return 0
+        return code
+
 
 @click.group(cls=_App, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(nanochat.__version__, message="nanochat %(version)s")
@@ -120,14 +148,15 @@ def app() -> None:
 def chat(
     context: click.Context, key: str, message: str | None, system: str | None, no_stream: bool, as_json: bool
 ) -> int:
-    """Talk: interactively, or once with -m or a pipe."""
-    import asyncio
+    """Talk: interactively, or once with -m or a pipe.
 
+    A file or pipe beside -m TEXT is put below the text, if the pipe's first byte comes within 2 s.
+    """
     from nanochat.cli import chat as room
 
     wish = room.Wish(key, message, system, stream=not no_stream, as_json=as_json)
     config, secrets = settings(context)
-    return asyncio.run(room.chat(config, secrets, wish))
+    return room.chat(config, secrets, wish)
 
 
 @app.group(invoke_without_command=True)
@@ -173,3 +202,128 @@ def _list(context: click.Context, as_json: bool) -> int:
 
     config, _ = settings(context)
     return asyncio.run(room.list_sessions(config, as_json=as_json))
+
+
+@app.command()
+@_program_options
+@click.pass_context
+def run(context: click.Context) -> int:
+    """Serve every enabled channel, in the foreground, until a signal."""
+    import asyncio
+
+    from nanochat.cli import run as room
+
+    state = context.find_root().ensure_object(State)
+    secrets, load = _secrets(state), partial(_load, state)
+    return asyncio.run(room.run(load(), secrets, load))
+
+
+@app.command()
+@click.argument("subject", metavar="[SOURCE_ID|KEY]", required=False, default="")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest last.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per message.")
+@_program_options
+@click.pass_context
+def why(context: click.Context, subject: str, limit: int, as_json: bool) -> int:
+    """What became of a message: of one, of a session's, or of all."""
+    from nanochat.cli import why as room
+
+    config, _ = settings(context)
+    return room.why(config, subject, limit, as_json=as_json)
+
+
+@app.group()
+@_program_options
+def telegram() -> None:
+    """Who may talk to the bot."""
+
+
+@telegram.command()
+@click.argument("code")
+@_program_options
+@click.pass_context
+def pair(context: click.Context, code: str) -> int:
+    """Let in whoever was given this CODE by the bot."""
+    import asyncio
+
+    from nanochat.cli import telegram as room
+
+    config, _ = settings(context)
+    return asyncio.run(room.pair(config, code))
+
+
+@telegram.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per person.")
+@_program_options
+@click.pass_context
+def pairings(context: click.Context, as_json: bool) -> int:
+    """Who was let in, and who was offered a code."""
+    from nanochat.cli import telegram as room
+
+    config, _ = settings(context)
+    return room.pairings(config, as_json=as_json)
+
+
+@telegram.command()
+@click.argument("user_id", metavar="ID", type=int)
+@_program_options
+@click.pass_context
+def revoke(context: click.Context, user_id: int) -> int:
+    """Let this person in no longer."""
+    import asyncio
+
+    from nanochat.cli import telegram as room
+
+    config, _ = settings(context)
+    return asyncio.run(room.revoke(config, user_id))
+
+
+@app.group()
+@_program_options
+def service() -> None:
+    """The daemon as a systemd service."""
+
+
+def _service_options(command: _C) -> _C:
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing."),
+        click.option("--system", is_flag=True, help="For the machine, as root, instead of for you."),
+    ):
+        command = option(command)
+    return command
+
+
+@service.command()
+@_service_options
+@_program_options
+@click.pass_context
+def install(context: click.Context, system: bool, dry_run: bool) -> int:
+    """Write the unit, start it now and with every boot or login."""
+    from nanochat.cli import service as room
+
+    config, _ = settings(context)
+    return room.install(room.Place.of(system=system), config, context.find_root().ensure_object(State).config, dry_run)
+
+
+@service.command()
+@_service_options
+@_program_options
+@click.pass_context
+def status(context: click.Context, system: bool, dry_run: bool) -> int:
+    """Whether it is installed and runs."""
+    from nanochat.cli import service as room
+
+    settings(context)
+    return room.status(room.Place.of(system=system), dry_run)
+
+
+@service.command()
+@_service_options
+@_program_options
+@click.pass_context
+def uninstall(context: click.Context, system: bool, dry_run: bool) -> int:
+    """Stop it and take the unit away; conversations and settings stay."""
+    from nanochat.cli import service as room
+
+    settings(context)
+    return room.uninstall(room.Place.of(system=system), dry_run)

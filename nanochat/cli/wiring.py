@@ -5,13 +5,13 @@ Knows every room's constructor. Does not know what any of them does with what it
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from nanochat import transcript
@@ -21,21 +21,30 @@ from nanochat.commands import Commands
 from nanochat.condense import Condenser
 from nanochat.config import Config, Endpoint, Job, Secrets, endpoint_of
 from nanochat.dispatcher import Dispatcher
-from nanochat.errors import CommandError, SettingError
-from nanochat.events import Inbound, Seen
+from nanochat.errors import SettingError
+from nanochat.events import Seen
 from nanochat.keys import SessionKey
 from nanochat.ledger import Ledger
 from nanochat.limits import Limits, Purse, RateFence
 from nanochat.liveness import Presence
-from nanochat.ports import Emit, Handler, Model, SessionStore, Watch
+from nanochat.patience import Patience
+from nanochat.ports import Channel, Emit, Handler, Model, SessionStore, Watch
 from nanochat.pricing import OFFLINE_MODEL, window_tokens
 from nanochat.records import Block, Record, SetValue
-from nanochat.sessions import SessionManager
+from nanochat.sessions import WINDOW_BYTES, SessionManager
 from nanochat.store import FileStore
+from nanochat.toolbox import Toolbox
 from nanochat.tools import MemoryTool, SessionsTool
 from nanochat.tools.memory import API_SPEC, PLAIN_SPEC
 
-__all__ = ["House", "assemble", "data_dir", "open_store"]
+if TYPE_CHECKING:
+    from nanochat.worker import Worker
+
+__all__ = ["LEDGER", "WAKE", "House", "assemble", "data_dir", "open_store"]
+
+# Files of the data directory that more than one command knows.
+LEDGER = "ledger.db"
+WAKE = "wake"
 
 DEFAULT_SYSTEM_PROMPT = (
     "You are nanochat, a personal assistant. You talk with the same person in a terminal, on a phone and through scheduled"
@@ -54,7 +63,7 @@ _TERMINAL = "cli:"
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What the terminal is given. Every callable may be used concurrently."""
+    """What the terminal and the daemon are given. Every callable may be used concurrently."""
 
     handler: Handler
     watch: Watch
@@ -62,14 +71,21 @@ class House:
     """The last exchanges of a session, for whoever comes back to it."""
     resume: Callable[[SessionKey, Emit], Awaitable[bool]]
     """Finish what a crash cut short in a session; True if there was something, told through the Emit."""
-    close_orphans: Callable[[SessionKey], Awaitable[None]]
-    """Close what a crash cut short in a session, without going on with it."""
+    close_orphans: Callable[[SessionKey], Awaitable[int]]
+    """Close what a crash cut short in a session, without going on with it; tells how many messages were never begun, and wait."""
     warm: Callable[[], Awaitable[None]]
     set_system: Callable[[SessionKey, str], Awaitable[None]]
     store: SessionStore
     model_name: str
     offline: bool
     history_path: Path
+    ledger: Ledger
+    hire: Callable[[Mapping[str, Channel], Patience], Worker]
+    """A worker for the inbox of channels that nobody waits at."""
+    limit: Callable[[Config], None]
+    """Go by the `[limits]` of other settings from the next message on, or raise SettingError and change nothing."""
+    remark: Callable[[str, Callable[[], Sequence[str]]], None]
+    """Have `/status` ask a channel, by its name, what is to be said of it."""
 
 
 def data_dir(config: Config) -> Path:
@@ -93,18 +109,13 @@ async def assemble(config: Config, secrets: Secrets, *, interactive: bool) -> As
     _check_caps(config, offline=endpoint is None)
     clock = partial(datetime.now, UTC)
     presence = Presence(data_dir(config) / "leases")
-    ledger = Ledger(data_dir(config) / "ledger.db", presence)
-    manager = SessionManager(open_store(config), clock=clock)
+    ledger = Ledger(data_dir(config) / LEDGER, presence, clock=clock)
+    window_bytes = max(WINDOW_BYTES, 8 * config.context.budget_tokens)
+    manager = SessionManager(open_store(config), window_bytes=window_bytes, clock=clock)
     model = _model(config, endpoint, interactive=interactive)
-    limits = Limits(
-        turns_per_minute=config.limits.turns_per_minute,
-        waiting=config.limits.waiting,
-        concurrent_turns=config.limits.concurrent_turns,
-        usd_per_day=config.limits.usd_per_day,
-        usd_per_session=config.limits.usd_per_session,
-    )
+    limits = _limits(config)
     settings = _agent_settings(config, model.name)
-    purse = Purse(ledger, limits, clock)
+    purse = Purse(ledger, limits, settings.timezone, clock)
     condenser = Condenser(
         manager,
         model,
@@ -117,15 +128,25 @@ async def assemble(config: Config, secrets: Secrets, *, interactive: bool) -> As
     native = endpoint is not None and not config.model.base_url
     memory = MemoryTool(data_dir(config) / "memory", API_SPEC if native else PLAIN_SPEC)
     tools = (SessionsTool(manager.store), memory)
-    agent = Agent(manager, model, tools, settings, condenser=condenser, purse=purse, clock=clock)
-    commands = Commands(manager, condenser, settings, jobs=partial(_jobs_in_words, config.cron.jobs), clock=clock)
+    server_tools = [_SERVER_TOOLS[name] for name in config.model.server_tools]
+    toolbox = Toolbox(tools, server_tools, config.limits.tool_timeout_s)
+    agent = Agent(manager, model, toolbox, settings, condenser=condenser, purse=purse, clock=clock)
+    remarks: dict[str, Callable[[], Sequence[str]]] = {}
+    commands = Commands(
+        manager,
+        condenser,
+        settings,
+        jobs=partial(_jobs_in_words, config.cron.jobs),
+        remarks=lambda key: remarks.get(key.channel, tuple)(),
+        clock=clock,
+    )
     fence = RateFence(limits.turns_per_minute, clock)
     assistant = Assistant(manager, agent, commands, limits=limits, fence=fence, purse=purse)
     dispatcher = Dispatcher(
         assistant,
         ledger,
         again=assistant.again,
-        is_command=partial(_is_command, commands),
+        passes=assistant.passes,
         interrupt=assistant.interrupt,
         clock=clock,
     )
@@ -149,8 +170,35 @@ async def assemble(config: Config, secrets: Secrets, *, interactive: bool) -> As
     async def resume(key: SessionKey, emit: Emit) -> bool:
         return await dispatcher.resume(key, _TERMINAL, emit)
 
-    async def close_orphans(key: SessionKey) -> None:
-        await dispatcher.close_orphans(key, _TERMINAL)
+    async def close_orphans(key: SessionKey) -> int:
+        return await dispatcher.close_orphans(key, _TERMINAL)
+
+    def hire(channels: Mapping[str, Channel], patience: Patience) -> Worker:
+        from nanochat.answering import Turns
+        from nanochat.deliveries import Deliveries
+        from nanochat.worker import Worker
+
+        turns = Turns(
+            handler=assistant,
+            again=assistant.again,
+            passes=assistant.passes,
+            interrupt=assistant.interrupt,
+            stop=assistant.stop,
+            opens_at=fence.opens_at,
+        )
+        deliveries = Deliveries(ledger, channels, manager, patience, clock)
+        bound = purse.limits.concurrent_turns
+        return Worker(ledger, channels, turns, deliveries, patience, concurrent_turns=bound, clock=clock)
+
+    def limit(other: Config) -> None:
+        _check_caps(other, offline=endpoint is None)
+        purse.limits = _limits(other)
+        fence.turns_per_minute = other.limits.turns_per_minute
+        assistant.limit(purse.limits)
+        toolbox.timeout_s = other.limits.tool_timeout_s
+        agent.settings = replace(
+            agent.settings, max_rounds=other.limits.max_rounds, turn_timeout_s=other.limits.turn_timeout_s
+        )
 
     try:
         yield House(
@@ -165,12 +213,17 @@ async def assemble(config: Config, secrets: Secrets, *, interactive: bool) -> As
             model_name=model.name,
             offline=endpoint is None,
             history_path=data_dir(config) / "history",
+            ledger=ledger,
+            hire=hire,
+            limit=limit,
+            remark=remarks.__setitem__,
         )
     finally:
-        await model.close()
-        await manager.close()
-        await ledger.close()
-        await asyncio.to_thread(presence.leave)
+        async with AsyncExitStack() as leaving:  # each is done, whatever the one before came to
+            leaving.callback(presence.leave)
+            leaving.push_async_callback(ledger.close)
+            leaving.push_async_callback(manager.close)
+            leaving.push_async_callback(model.close)
 
 
 def _model(config: Config, endpoint: Endpoint | None, *, interactive: bool) -> Model:
@@ -209,8 +262,6 @@ def _agent_settings(config: Config, model_name: str) -> AgentSettings:
         warn_at=config.context.warn_at,
         max_rounds=config.limits.max_rounds,
         turn_timeout_s=config.limits.turn_timeout_s,
-        tool_timeout_s=config.limits.tool_timeout_s,
-        server_tools=tuple(_SERVER_TOOLS[name] for name in config.model.server_tools),
     )
 
 
@@ -227,11 +278,14 @@ def _check_caps(config: Config, *, offline: bool) -> None:
             )
 
 
-def _is_command(commands: Commands, inbound: Inbound) -> bool:
-    try:
-        return commands.parse(inbound) is not None
-    except CommandError:
-        return True
+def _limits(config: Config) -> Limits:
+    return Limits(
+        turns_per_minute=config.limits.turns_per_minute,
+        waiting=config.limits.waiting,
+        concurrent_turns=config.limits.concurrent_turns,
+        usd_per_day=config.limits.usd_per_day,
+        usd_per_session=config.limits.usd_per_session,
+    )
 
 
 def _jobs_in_words(jobs: Sequence[Job], key: SessionKey) -> list[str]:

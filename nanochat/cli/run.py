@@ -1,0 +1,113 @@
+"""`nanochat run`: the daemon in the foreground, with every channel that the settings enable.
+
+Knows which setting makes which channel, and what a SIGHUP may change. Does not know how the daemon goes about it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nanochat import journal
+from nanochat.cli.wiring import WAKE, House, assemble, data_dir
+from nanochat.config import Config, Secrets, changed_keys, endpoint_of
+from nanochat.daemon import Daemon, Reloaded
+from nanochat.errors import SettingError
+from nanochat.patience import Patience
+from nanochat.ports import Channel
+from nanochat.systemd import Systemd
+
+__all__ = ["Gated", "run", "serve"]
+
+# What a reload goes by at once; everything else waits for a restart. Jobs are the scheduler's, which reads them itself.
+AT_ONCE = ("limits.", "telegram.allow", "log.level", "cron.jobs")
+
+
+class Gated(Channel, Protocol):
+    """A channel that hears some people only."""
+
+    def set_allowed(self, allow: Iterable[int]) -> None: ...
+
+    def remarks(self) -> Sequence[str]:
+        """What `/status` says of the channel."""
+        ...
+
+
+async def run(config: Config, secrets: Secrets, load: Callable[[], Config]) -> int:
+    """Serve until a signal; `load` reads the settings anew. Returns the exit code.
+
+    Raises:
+        SettingError: there is nothing to serve, or nobody to answer.
+        LeaseHeld: another daemon has the data directory.
+    """
+    if endpoint_of(config.model, secrets) is None and config.model.provider != "offline":
+        raise SettingError(
+            'there is no key: set ANTHROPIC_API_KEY or model.base_url, or model.provider = "offline" for the demo model'
+        )
+    if not config.telegram.enabled:
+        raise SettingError("no channel is enabled: set telegram.enabled = true")
+    if not secrets.telegram_token:
+        raise SettingError("telegram.enabled is true, but there is no token: set TELEGRAM_BOT_TOKEN")
+    async with assemble(config, secrets, interactive=True) as house:
+        await serve(config, secrets, load, house, _telegram(config, secrets, house))
+    return 0
+
+
+async def serve(config: Config, secrets: Secrets, load: Callable[[], Config], house: House, channel: Gated) -> None:
+    """Have a daemon serve this channel from this house, and write the log."""
+    patience = Patience()
+    worker = house.hire({channel.name: channel}, patience)
+    house.remark(channel.name, channel.remarks)
+    form, content = config.log.format, config.log.content
+    with journal.written(level=config.log.level, form=form, content=content, secrets=secrets.values) as log:
+
+        def follow(new: Config) -> None:
+            house.limit(new)
+            worker.limit(new.limits.concurrent_turns)
+            channel.set_allowed(new.telegram.allow)
+            log.set_level(new.log.level)
+
+        daemon = Daemon(
+            [channel],
+            worker,
+            patience,
+            bell=data_dir(config) / WAKE,
+            grace_s=config.limits.grace_s,
+            reload=_Reload(config, load, follow),
+            warm=house.warm,
+            systemd=Systemd(os.environ),
+        )
+        await daemon.run()
+
+
+@dataclass
+class _Reload:
+    """See `daemon.Reload`: `load` reads the settings, `follow` goes by what may change at once."""
+
+    config: Config
+    load: Callable[[], Config]
+    follow: Callable[[Config], None]
+
+    def __call__(self) -> Reloaded:
+        new = self.load()
+        self.follow(new)
+        waiting = [name for name in changed_keys(self.config, new) if not name.startswith(AT_ONCE)]
+        return Reloaded(tuple(waiting), new.limits.grace_s)
+
+
+def _telegram(config: Config, secrets: Secrets, house: House) -> Gated:
+    from nanochat.channels.telegram import Telegram, TelegramSettings
+    from nanochat.commands import COMMANDS
+
+    settings = TelegramSettings(
+        token=secrets.telegram_token,
+        base_url=config.telegram.base_url,
+        allow=config.telegram.allow,
+        owner=config.owner,
+        groups=config.telegram.groups,
+        stream=config.telegram.stream,
+    )
+    menu = [(command.name, command.summary) for command in COMMANDS if not command.terminal]
+    return Telegram(settings, house.ledger.pairings, menu)
