@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from nanochat import attachments, compaction, history, pricing
+from nanochat import attachments, history, pricing
 from nanochat.condense import Condenser
 from nanochat.errors import LedgerError, LimitReached, ModelError, NanochatError, StoreError
 from nanochat.events import Inbound, Notice, TextDelta, TurnDone, TurnFailed
+from nanochat.history import compaction
 from nanochat.limits import Purse
 from nanochat.ports import Emit, Model, ModelReply, ModelRequest, ToolContext
 from nanochat.records import Block, Content, Message, Record, Snapshot, TurnEnd, text_of

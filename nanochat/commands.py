@@ -17,15 +17,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from nanochat import compaction, pricing, transcript
+from nanochat import pricing, transcript
 from nanochat.agent import AgentSettings
 from nanochat.condense import Condenser
 from nanochat.errors import CommandError
 from nanochat.events import Inbound
+from nanochat.history import compaction
+from nanochat.history.sizes import measure
 from nanochat.keys import SessionKey
 from nanochat.records import Compact, Event, Message, Reset, SetValue, Snapshot, TurnEnd, text_of
 from nanochat.sessions import Session, SessionManager
-from nanochat.sizes import measure
 
 __all__ = ["COMMANDS", "Call", "Command", "Commands"]
 

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from nanochat import compaction
 from nanochat.errors import LimitReached, ModelError
 from nanochat.events import Notice
+from nanochat.history import compaction
 from nanochat.limits import Purse
 from nanochat.ports import Emit, Model
 from nanochat.records import Compact, Content, Usage, text_of

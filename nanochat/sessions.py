@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from nanochat import history
 from nanochat.errors import NotWritten
-from nanochat.exchanges import begins_exchange, pins_needed
+from nanochat.history.exchanges import begins_exchange, pins_needed
 from nanochat.keys import SessionKey
 from nanochat.ports import Appended, SessionStore, View
 from nanochat.records import (

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from nanochat import pricing
 from nanochat.events import Inbound, TurnStats
+from nanochat.history.sizes import FIRST_BYTES_PER_TOKEN, weigh
 from nanochat.records import Message, Record, ToolTime, TurnEnd, Usage, text_of
-from nanochat.sizes import FIRST_BYTES_PER_TOKEN, weigh
 
 __all__ = ["Tally"]
 

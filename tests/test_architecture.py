@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "nanochat"
 
 # From the ground up. A room may import those before it, never those behind it.
 GROUND = ("errors", "keys", "records", "lines", "events", "ports", "current")
-PURE = ("pricing", "jobs", "exchanges", "sizes", "blocks", "history", "compaction", "transcript")
+PURE = ("pricing", "jobs", "history", "transcript")
 WORLD = ("liveness", "patience", "wake", "systemd", "ledger", "store", "model", "tools")
 TURN = (
     "limits",

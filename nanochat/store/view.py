@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 
 from nanochat.errors import WrongFile
-from nanochat.exchanges import begins_exchange
+from nanochat.history.exchanges import begins_exchange
 from nanochat.lines import decode
 from nanochat.ports import View
 from nanochat.records import FORMAT, Compact, Json, Message, Record, Reset, Rewind, Snapshot, State, Unreadable

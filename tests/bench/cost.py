@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Literal, TypeAlias, cast
 
-from nanochat.compaction import choose_ttl, plan, quote
 from nanochat.history import Ttl, render, system_blocks, with_breakpoints
+from nanochat.history.compaction import choose_ttl, plan, quote
 from nanochat.pricing import DEFAULT_MODEL, DEFAULT_SUMMARY_MODEL, cost_usd
 from nanochat.records import Block, Compact, Json, TurnEnd, Usage
 from tests.bench.report import Figure, show

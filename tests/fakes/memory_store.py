@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from nanochat.errors import LeaseHeld, NotWritten
-from nanochat.exchanges import begins_exchange
+from nanochat.history.exchanges import begins_exchange
 from nanochat.keys import SessionKey
 from nanochat.lines import encode
 from nanochat.ports import Appended, Brief, Changes, View

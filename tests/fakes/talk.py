@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from nanochat.exchanges import begins_exchange
 from nanochat.history import prefix_hash, render, system_blocks, with_breakpoints
+from nanochat.history.exchanges import begins_exchange
 from nanochat.records import (
     Block,
     Compact,

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanochat.exchanges import begins_exchange, pins_needed
 from nanochat.history import INTERRUPTED, prefix_hash, render, system_blocks, tail, with_breakpoints
+from nanochat.history.exchanges import begins_exchange, pins_needed
 from nanochat.records import (
     Block,
     Compact,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from nanochat.exchanges import begins_exchange, is_hidden, is_whole, window
+from nanochat.history.exchanges import begins_exchange, is_hidden, is_whole, window
 from nanochat.records import Block, Content, Json, Message, Record, SetValue, Snapshot
 
 __all__ = ["FIRST_BYTES_PER_TOKEN", "Exchange", "Measure", "measure", "weigh"]

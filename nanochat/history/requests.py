@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, cast
 
-from nanochat.blocks import (
+from nanochat.history.blocks import (
     NOT_IN_ID,
     THOUGHTS,
     clean_text,
@@ -33,9 +33,9 @@ from nanochat.blocks import (
     text_block,
     user_blocks,
 )
-from nanochat.exchanges import begins_exchange, is_hidden, window
+from nanochat.history.exchanges import begins_exchange, is_hidden, window
+from nanochat.history.sizes import measure
 from nanochat.records import Block, Json, Message, Record, SetValue, Snapshot
-from nanochat.sizes import measure
 
 __all__ = ["INTERRUPTED", "Ttl", "prefix_hash", "render", "system_blocks", "tail", "with_breakpoints"]
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from nanochat.exchanges import is_whole
+from nanochat.history.exchanges import is_whole
 from nanochat.records import Block, Json, Message
 
 __all__ = [

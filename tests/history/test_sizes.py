@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanochat.exchanges import begins_exchange
 from nanochat.history import render
+from nanochat.history.exchanges import begins_exchange
+from nanochat.history.sizes import measure, weigh
 from nanochat.records import Block, Content, SetValue, Usage
-from nanochat.sizes import measure, weigh
 from tests.fakes.legality import plain
 from tests.fakes.prompt_cache import tokens
 from tests.fakes.talk import Talk, flat

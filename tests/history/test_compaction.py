@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanochat.compaction import KEEP_EXCHANGES, breadcrumb, choose_ttl, plan, quote, summary_request
-from nanochat.exchanges import begins_exchange
 from nanochat.history import render
+from nanochat.history.compaction import KEEP_EXCHANGES, breadcrumb, choose_ttl, plan, quote, summary_request
+from nanochat.history.exchanges import begins_exchange
+from nanochat.history.sizes import measure
 from nanochat.records import Block, Compact, Json, Message, SetValue
-from nanochat.sizes import measure
 from tests.bench import cost
 from tests.fakes.legality import refusal
 from tests.fakes.talk import Talk

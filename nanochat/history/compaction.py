@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
-from nanochat.blocks import clean_text, reply_blocks, result_text, text_block, user_blocks
-from nanochat.exchanges import begins_exchange, is_hidden, last_request_at, window
-from nanochat.history import Ttl
+from nanochat.history.blocks import clean_text, reply_blocks, result_text, text_block, user_blocks
+from nanochat.history.exchanges import begins_exchange, is_hidden, last_request_at, window
+from nanochat.history.requests import Ttl
+from nanochat.history.sizes import Measure, measure, weigh
 from nanochat.ports import ModelRequest
 from nanochat.records import Content, Message, Record, SetValue, Snapshot, TurnEnd
-from nanochat.sizes import Measure, measure, weigh
 
 __all__ = [
     "KEEP_EXCHANGES",
