@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,17 @@ import pytest
 from tests.fakes.house import House
 
 Build = Callable[..., House]
+
+
+def pytest_configure() -> None:
+    """Have signals mean what they mean at a terminal.
+
+    A shell that starts us in the background leaves SIGINT ignored, nohup SIGHUP; and what is ignored stays so in all that
+    we start.
+    """
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture
