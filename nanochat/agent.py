@@ -142,8 +142,8 @@ class Agent:
             StoreError: a line could not be written; the turn ends there and can be continued.
         """
         turn = _Turn(session, inbound, emit, Tally(self.model_of(session)))
-        if ended := next(filter(None, map(_end_of, turn.lines)), None):
-            return _retold(turn.lines, ended)
+        if retold := self.retell(turn.lines):
+            return retold
         if not turn.lines:
             turn.content = await attachments.to_content(self._manager.store, inbound.content)
         final: Message | None = None
@@ -167,6 +167,11 @@ class Agent:
             stop.release()
         await self._end(turn, outcome, final)
         return self._told(turn, outcome) if failure is None else _failed(failure, kept=bool(turn.tally.text))
+
+    def retell(self, lines: Sequence[Record]) -> TurnDone | None:
+        """What a turn with these lines said, if it came to its end."""
+        ended = next(filter(None, map(_end_of, lines)), None)
+        return _retold(lines, ended) if ended is not None else None
 
     def model_of(self, session: Session) -> str:
         """The model that answers in a session."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from functools import partial
 from typing import TypeAlias
 
@@ -19,7 +19,7 @@ from nanochat.commands import Call, Commands
 from nanochat.errors import Busy, CommandError, LedgerError, LimitReached, NanochatError, StoreError
 from nanochat.events import Inbound, Notice, ReplyEvent, TurnDone, TurnFailed
 from nanochat.keys import SessionKey
-from nanochat.limits import Limits, Purse, RateFence
+from nanochat.limits import RATE_SETTING, Limits, Purse, RateFence
 from nanochat.lineup import Lines
 from nanochat.ports import Emit
 from nanochat.records import Snapshot, TurnEnd
@@ -65,6 +65,14 @@ class Assistant:
         with contained(reply.fail):
             reply.finish(await self._in_turn(inbound, reply, self._go_on))
 
+    def coming(self, key: SessionKey, source_id: str) -> AbstractContextManager[None]:
+        """For a while, a message is on its way here: `/stop` finds it although it has not come."""
+        return self._lines.coming(key, source_id)
+
+    def make_way(self, key: SessionKey) -> None:
+        """A command that ends the running turn will come: stop what runs, but for others of its kind."""
+        self._lines.make_way(key)
+
     def stop(self, key: SessionKey) -> bool:
         """Stop what of this session runs, or is next to run, in this process; False where there is nothing."""
         return self._lines.stop_first(key)
@@ -100,20 +108,23 @@ class Assistant:
         if call.command.name == "retry":
             self._fence.pass_through(inbound.key)
             return await self._in_turn(inbound, emit, self._retry, first=True)
-        return await self._in_turn(inbound, emit, partial(self._write, call), first=call.command.stops)
+        stops = call.command.stops
+        return await self._in_turn(inbound, emit, partial(self._write, call), first=stops, brief=stops)
 
     async def _in_turn(
-        self, inbound: Inbound, emit: _Reply, work: _Work, *, first: bool = False
+        self, inbound: Inbound, emit: _Reply, work: _Work, *, first: bool = False, brief: bool = False
     ) -> TurnDone | TurnFailed:
         """Wait for the session's lease behind those who came first, then do the work; `/stop` ends the one and the other.
 
         With `first` it stops the running turn and goes before those who wait: what they asked, they asked of what comes after.
+        Two that are `brief` (two /undo) are done both.
 
         Raises:
             Busy: as many wait as may.
         """
         stop = Stop()
-        async with self._lines.place(inbound.key, stop, first=first) as turn_has_come, AsyncExitStack() as stack:
+        place = self._lines.place(inbound.key, stop, first=first, brief=brief, source_id=inbound.source_id)
+        async with place as turn_has_come, AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(None) as scope:
                     stop.bind(scope)
@@ -148,7 +159,11 @@ class Assistant:
         lines = session.turn_of(source_id)
         if not lines:
             if self._commands.is_command(inbound):
-                return TurnFailed(f"{inbound.text} was cut short; look whether it was carried out", kind="crashed")
+                return TurnFailed(
+                    f"{self._named(inbound)} was cut short; look whether it was carried out", kind="crashed"
+                )
+            if told := self._agent.retell(await self._manager.before_reset(session, source_id)):
+                return told
             if await self._manager.was_undone(session, source_id, inbound.at):
                 return TurnDone("", mark="undone")
         elif not any(isinstance(line, Snapshot) and isinstance(line.event, TurnEnd) for line in lines) and (
@@ -157,9 +172,17 @@ class Assistant:
             # The model has read both questions by now; asked again, it would answer this one twice.
             await self._agent.interrupt(session, source_id)
             return TurnFailed(
-                f"“{inbound.text[:60]}” was cut short, and the conversation has gone on since", kind="crashed"
+                "the answer to this message was cut short, and the conversation has gone on since", kind="crashed"
             )
         return await self._run(session, inbound, emit, stop)
+
+    def _named(self, inbound: Inbound) -> str:
+        """A command without what it was told: what people say stays out of the log."""
+        try:
+            call = self._commands.parse(inbound)
+        except CommandError:
+            call = None
+        return f"/{call.command.name}" if call is not None else "a command"
 
     async def _retry(self, session: Session, inbound: Inbound, emit: _Reply, stop: Stop) -> TurnDone | TurnFailed:
         question = last_question(session.records)
@@ -227,10 +250,9 @@ def _refusal(error: NanochatError) -> TurnFailed:
     match error:
         case Busy():
             return TurnFailed(str(error), kind="busy", retryable=True)
-        case LimitReached(retry_after_s=retry_after_s):
-            return TurnFailed(
-                str(error), kind="limit", retryable=retry_after_s is not None, retry_after_s=retry_after_s
-            )
+        case LimitReached(retry_after_s=retry_after_s, setting=setting):
+            kind = "pace" if setting == RATE_SETTING else "limit"
+            return TurnFailed(str(error), kind=kind, retryable=retry_after_s is not None, retry_after_s=retry_after_s)
         case CommandError():
             return TurnFailed(str(error), kind="command")
         case StoreError() | LedgerError():

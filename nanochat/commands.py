@@ -172,7 +172,9 @@ class Commands:
             raise CommandError(f"/{command.name} works in an interactive terminal only")
         argument = (form[2] or "").strip()
         if command.owner and argument and not inbound.sender.owner:
-            raise CommandError(f"/{command.name} can be changed by the owner only")
+            raise CommandError(
+                f"/{command.name} can be changed by the owner only, in the terminal or in a private chat"
+            )
         return Call(command, argument, inbound)
 
     def is_command(self, inbound: Inbound) -> bool:

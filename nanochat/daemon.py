@@ -87,6 +87,7 @@ class Daemon:
         self._warm = warm
         self._systemd = systemd
         self._asked_to_end = asyncio.Event()
+        self._is_urgent = False
         self._grace: asyncio.Timeout | None = None
 
     async def run(self) -> None:
@@ -94,17 +95,19 @@ class Daemon:
 
         Raises:
             LeaseHeld: another daemon has this data directory.
+            LedgerError: the ledger is damaged.
         """
         with lock(self._bell.parent), wake.listen(self._bell, self._worker.look_around), self._signals():
             try:
+                await self._worker.check()
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(self._worker.run())]
-                    await self._worker.opened.wait()
-                    tasks += [group.create_task(self._keep(channel)) for channel in self._channels]
-                    tasks += [group.create_task(self._warm_up()), group.create_task(self._show_life())]
-                    _log.info("up, pid %d: %s", os.getpid(), self._names())
-                    self._systemd.ready(self._names())
-                    await self._asked_to_end.wait()
+                    if await self._has_opened():
+                        tasks += [group.create_task(self._keep(channel)) for channel in self._channels]
+                        tasks += [group.create_task(self._warm_up()), group.create_task(self._show_life())]
+                        _log.info("up, pid %d: %s", os.getpid(), self._names())
+                        self._systemd.ready(self._names())
+                        await self._asked_to_end.wait()
                     self._systemd.stopping()
                     await self._finish()
                     for task in tasks:
@@ -115,9 +118,11 @@ class Daemon:
 
     def end(self) -> None:
         """Finish what runs, and end; asked twice, end now."""
-        if self._asked_to_end.is_set() and self._grace is not None and not self._grace.expired():
+        self._is_urgent = self._asked_to_end.is_set()
+        if self._is_urgent and self._grace is not None and not self._grace.expired():
             self._grace.reschedule(asyncio.get_running_loop().time())
         self._asked_to_end.set()
+        self._patience.end()
 
     def reload(self) -> None:
         """Read the settings anew; invalid ones change nothing."""
@@ -135,6 +140,17 @@ class Daemon:
 
     def _names(self) -> str:
         return ", ".join(channel.name for channel in self._channels)
+
+    async def _has_opened(self) -> bool:
+        """Wait until the worker knows what there is; False where the end was asked for meanwhile."""
+        events = [self._worker.opened, self._asked_to_end]
+        waits = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return not self._asked_to_end.is_set()
 
     async def _keep(self, channel: Channel) -> None:
         tries = restarts = 0
@@ -167,7 +183,7 @@ class Daemon:
     async def _finish(self) -> None:
         _log.info("ending: what runs may take %g s", self._grace_s)
         try:
-            async with asyncio.timeout(self._grace_s) as self._grace:
+            async with asyncio.timeout(0.0 if self._is_urgent else self._grace_s) as self._grace:
                 await self._worker.drain()
         except TimeoutError:
             _log.warning("what was not finished goes on with the next start")

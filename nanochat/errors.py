@@ -95,7 +95,11 @@ class LeaseHeld(StoreError):
 
 
 class LedgerError(NanochatError):
-    """The ledger could not be opened, read or written."""
+    """The ledger could not be opened, read or written; what `is_damaged` is not mended by waiting."""
+
+    def __init__(self, message: str, *, is_damaged: bool = False) -> None:
+        super().__init__(message)
+        self.is_damaged = is_damaged
 
 
 class ModelError(NanochatError):

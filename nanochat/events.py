@@ -144,7 +144,8 @@ class TurnDone:
 @dataclass(frozen=True, slots=True)
 class TurnFailed:
     """The turn did not come to its end. `message` is fit for a person; `error_id` finds the log lines; `kept` says that
-    the text so far is in the session; `kind` is ModelError's kind, or: busy, limit, store, command, crashed, internal."""
+    the text so far is in the session; `kind` is ModelError's kind, or: busy, pace (too many turns in a
+    minute), limit, store, command, crashed, internal."""
 
     message: str
     error_id: str = ""

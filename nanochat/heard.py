@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 class Heard:
     """An Emit that hands on to `reply` and remembers.
 
-    A refusal by a limit that comes before anything else is held back as `refusal`: whether it is told is its receiver's choice.
+    A refusal that says no more than "later" is not told: it is held back as `refusal`, and the turn tried again.
     """
 
     def __init__(self, reply: Reply) -> None:
@@ -46,18 +46,13 @@ class Heard:
                 return ""
 
     def __call__(self, event: ReplyEvent) -> None:
-        if isinstance(event, TurnFailed) and event.kind in ("busy", "limit") and not self._said:
+        if isinstance(event, TurnFailed) and event.kind in ("busy", "pace") and not self._said:
             self.refusal = event
             return
         self._hand_on(event)
 
-    def insist(self) -> None:
-        """The refusal is the answer."""
-        if self.refusal is not None:
-            self._hand_on(self.refusal)
-
     def forget(self) -> None:
-        """The refusal was none: the turn is tried again."""
+        """The turn is tried again."""
         self.refusal = None
 
     def repeat(self, reply: Reply) -> None:

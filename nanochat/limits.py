@@ -16,7 +16,10 @@ from nanochat.ledger import Ledger
 from nanochat.pricing import cost_usd
 from nanochat.records import State, Usage
 
-__all__ = ["Limits", "Purse", "RateFence"]
+__all__ = ["RATE_SETTING", "Limits", "Purse", "RateFence"]
+
+RATE_SETTING = "limits.turns_per_minute"
+"""The limit that only delays: it opens again by itself within a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class RateFence:
             wait_s = (times[0] - minute_ago).total_seconds()
             raise LimitReached(
                 f"{key}: {len(times)} messages in a minute are all it takes; try again in {wait_s:.0f} s",
-                setting="limits.turns_per_minute",
+                setting=RATE_SETTING,
                 retry_after_s=wait_s,
             )
         times.append(now)

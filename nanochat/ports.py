@@ -58,8 +58,9 @@ class Envelope:
     `body` is the channel's own text for it, `source_id` names it for ever (`telegram:<bot id>:<update id>`). Envelopes of one
     `group` are claimed together once the last one's `ready_at` has passed: albums, and texts that a client had split.
     `manner`: `wait` stands in the session's line; `pass` goes by it (`/stop`, `/status`, a button); `stop` stands in the line
-    and ends the running turn first (`/new`, `/undo`). With `replaces`, the body takes the place of that envelope's if it still
-    waits, and is dropped otherwise: an edited message.
+    and ends the running turn first (`/new`, `/undo`). `place` is where the message stands at its source
+    (`telegram:77/123`), empty where nothing can refer to it. With `replaces`, the body is taken over by the envelope of that
+    place if it still waits, and dropped otherwise: an edited message.
     """
 
     source_id: str
@@ -69,6 +70,7 @@ class Envelope:
     ready_at: datetime | None = None
     manner: Literal["wait", "pass", "stop"] = "wait"
     replaces: str = ""
+    place: str = ""
 
 
 Accept: TypeAlias = Callable[[Envelope], Awaitable[bool]]

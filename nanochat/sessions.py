@@ -333,6 +333,17 @@ class SessionManager:
         oldest = next((record.timestamp for record in recent if isinstance(record, Message)), since)
         return (begin > 0 and oldest > since) or any(source_of(record) == source_id for record in recent)
 
+    async def before_reset(self, session: Session, source_id: str) -> list[Record]:
+        """The lines of an inbound that were live when a reset, of late, left them behind; empty where none were."""
+        begin = max(0, session.end - RECENT_BYTES)
+        recent = (await self.store.catch_up(session.key, begin)).records
+        last = max((i for i, record in enumerate(recent) if source_of(record) == source_id), default=len(recent))
+        reset = next((r for r in recent[last:] if isinstance(r, Snapshot) and isinstance(r.event, Reset)), None)
+        if reset is None:
+            return []
+        view = await self.store.read(session.key, exchanges=1, limit_bytes=RECENT_BYTES, upto=reset.start)
+        return [record for record in (view.records if view is not None else ()) if source_of(record) == source_id]
+
     async def whole(self, session: Session) -> list[Record]:
         """The conversation since its last reset, with what compactions no longer send, oldest first.
 

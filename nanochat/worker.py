@@ -7,8 +7,8 @@
     send   what deliveries still have to do once they are recorded; no turn waits for them
 
 Each session has at most one task per lane, begun by an event: an accept, a ring of the bell, an alarm for what is not ready yet.
-Rows are delayed by limits and never refused for them. Knows claims and their order. Does not know how one is answered
-(`answering`), nor what it says.
+Rows are delayed by limits and never refused for them. What saw processes die is gone on with one at a time. Knows
+claims and their order. Does not know how one is answered (`answering`), nor what it says.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import assert_never
 
-from nanochat.answering import Answer, Answering, Turns
+from nanochat.answering import Answer, Answering, Slot, Turns
 from nanochat.current import working_on
 from nanochat.deliveries import Deliveries
 from nanochat.errors import LedgerError, NotWritten
 from nanochat.keys import SessionKey
-from nanochat.ledger import Claim, Lane, Ledger
+from nanochat.ledger import Claim, Lane, Ledger, Suspect
 from nanochat.patience import Patience
 from nanochat.ports import Channel, Envelope
 
@@ -63,6 +62,7 @@ class Worker:
         self._alarms: dict[tuple[SessionKey, Lane], datetime] = {}
         self._busy: set[str] = set()
         self._at_head: dict[SessionKey, str] = {}
+        self._suspect = asyncio.Lock()
         self._looking = 0
         self._idle = asyncio.Condition()
         self.opened = asyncio.Event()
@@ -79,7 +79,7 @@ class Worker:
         if not await self._inbox.accept(envelope, self._clock()):
             return False
         if envelope.manner == "stop" and self._at_head.get(envelope.key) not in (None, envelope.source_id):
-            self._turns.stop(envelope.key)
+            self._turns.make_way(envelope.key)
         self._look(envelope.key, "pass" if envelope.manner == "pass" else "line")
         return True
 
@@ -103,6 +103,18 @@ class Worker:
     def limit(self, concurrent_turns: int) -> None:
         """Go by another bound from the next claim on."""
         self._slots = asyncio.Semaphore(concurrent_turns)
+
+    async def check(self) -> None:
+        """Before `run`: whether the ledger is one that can be waited for, should it not be usable at once.
+
+        Raises:
+            LedgerError: it is damaged.
+        """
+        try:
+            await self._inbox.keys()
+        except LedgerError as error:
+            if error.is_damaged:
+                raise
 
     async def run(self) -> None:
         """Work until cancelled; what is cut short is gone on with by the next process."""
@@ -180,28 +192,42 @@ class Worker:
 
     async def _work_off(self, key: SessionKey, lane: Lane) -> None:
         while not self._patience.is_over:
-            async with self._slots if lane == "line" else nullcontext():
-                claim = await self._claim(key, lane)
-                if claim is None:
-                    return
-                answer = None
-                try:
-                    with working_on(key, claim.source_id):
-                        answer = await self._answering.do(claim)
-                finally:
-                    if answer is None:
-                        self._let_go(claim)
+            done = await self._do_next(key, lane, suspects=False)
+            if done == "suspect":
+                async with self._suspect:
+                    done = await self._do_next(key, lane, suspects=True)
+            if done is None or done == "suspect":
+                return
+            claim, answer = done
             if claim.origin and lane == "line":
                 self._look(key, "send")
             if answer is None:
-                continue
-            if lane == "pass" and self._group is not None:
+                if lane == "pass":
+                    self._look(key, "line")  # it may not go by it, and was sent there
+            elif lane == "pass" and self._group is not None:
                 # What goes by the line goes by its like as well: a /stop does not wait for a long /print to be sent.
                 self._group.create_task(self._bring_aside(answer))
             else:
                 await self._bring(answer)
 
-    async def _claim(self, key: SessionKey, lane: Lane) -> Claim | None:
+    async def _do_next(
+        self, key: SessionKey, lane: Lane, *, suspects: bool
+    ) -> tuple[Claim, Answer | None] | Suspect | None:
+        """Claim what is next and do it; None where nothing is to be done now."""
+        async with Slot(self._slots if lane == "line" else None) as slot:
+            claim = None if self._patience.is_over else await self._claim(key, lane, suspects=suspects)
+            if not isinstance(claim, Claim):
+                return claim
+            answer = None
+            try:
+                with working_on(key, claim.source_id):
+                    answer = await self._answering.do(claim, slot)
+            finally:
+                if answer is None:
+                    self._let_go(claim)
+        return claim, answer
+
+    async def _claim(self, key: SessionKey, lane: Lane, *, suspects: bool) -> Claim | Suspect | None:
         now = self._clock()
         found = await self._inbox.claim(
             key,
@@ -210,6 +236,7 @@ class Worker:
             busy=self._busy,
             served=key.channel in self._channels,
             fenced_until=self._turns.opens_at(key) if lane == "line" else None,
+            suspects=suspects,
         )
         match found:
             case Claim():
@@ -219,6 +246,8 @@ class Worker:
                 return found
             case datetime():
                 self._set_alarm(key, lane, found)
+            case "suspect":
+                return found
             case None:
                 pass
             case _:

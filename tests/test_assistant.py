@@ -81,7 +81,7 @@ async def test_a_minute_takes_so_many_turns(build: Build) -> None:
     await house.say("a")
     refused = (await house.say("b"))[-1]
     assert isinstance(refused, TurnFailed)
-    assert (refused.kind, refused.retry_after_s) == ("limit", 60.0)
+    assert (refused.kind, refused.retry_after_s) == ("pace", 60.0)
     house.clock.advance(seconds=61)
     assert isinstance((await house.say("b"))[-1], TurnDone)
 

@@ -15,7 +15,7 @@ import pytest
 
 from nanochat import wake
 from nanochat.daemon import Daemon, Reloaded, lock
-from nanochat.errors import ChannelError, LeaseHeld, SettingError
+from nanochat.errors import ChannelError, LeaseHeld, LedgerError, SettingError
 from nanochat.patience import Patience
 from nanochat.systemd import Systemd
 from tests.fakes.memory_channel import MemoryChannel
@@ -161,6 +161,28 @@ async def test_the_grace_is_an_end(tmp_path: Path, manager: Manager) -> None:
     assert stage.office.states() == {"memory:1": "claimed"}
 
 
+async def test_it_ends_though_its_ledger_cannot_be_used(tmp_path: Path, manager: Manager) -> None:
+    """It waits for a disk that is full or away, and a signal ends that; with nothing in the way it would have begun."""
+    (tmp_path / "ledger.db").mkdir()
+    stage = Stage(tmp_path, manager)
+    task = asyncio.create_task(stage.daemon.run())
+    await stage.pauses.until_asleep()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
+    assert stage.office.channel.opened == 0
+    await stage.office.close()
+
+
+async def test_a_damaged_ledger_is_told_at_once(tmp_path: Path, manager: Manager) -> None:
+    """Waiting would not mend it."""
+    (tmp_path / "ledger.db").write_bytes(b"noise" * 500)
+    stage = Stage(tmp_path, manager)
+    with pytest.raises(LedgerError, match="no conversation"):
+        await stage.daemon.run()
+    assert not (tmp_path / "wake").exists()
+    await stage.office.close()
+
+
 @pytest.mark.parametrize("retry_after_s", [None, 30.0], ids=["soon", "when told"])
 async def test_a_failing_channel_is_started_anew(tmp_path: Path, manager: Manager, retry_after_s: float | None) -> None:
     """With a back-off, and the others go on."""
@@ -186,7 +208,7 @@ async def test_a_bug_in_a_channel_costs_that_channel(tmp_path: Path, manager: Ma
     """Whatever it raises."""
     stage = Stage(tmp_path, manager)
     async with stage.runs():
-        stage.other.fault("run", KeyError("x"))  # type: ignore[arg-type]  # what it should never raise
+        stage.other.fault("run", KeyError("x"))
         await stage.pauses.until_asleep()
         await stage.office.channel.say("hi")
         await stage.office.shown("echo: hi")

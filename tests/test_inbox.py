@@ -210,6 +210,7 @@ async def test_a_code_is_offered_once_an_hour(tmp_path: Path) -> None:
     book = ledger.pairings
     code = await book.offer(7, "Olga")
     assert code is not None
+    await book.told(7)
     clock.advance(minutes=59)
     assert await book.offer(7, "Olga") is None
     clock.advance(minutes=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+import asyncio
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,31 @@ async def test_money_adds_up_by_day(tmp_path: Path) -> None:
     await ledger.spend(date(2026, 11, 20), KEY, 0.5)
     await ledger.spend(date(2026, 11, 21), KEY, 8)
     assert await ledger.spent(date(2026, 11, 20)) == pytest.approx(0.75)
+    await ledger.close()
+
+
+async def test_old_money_is_forgotten(tmp_path: Path) -> None:
+    """The caps ask for today only; what a session has cost stands in its file."""
+    ledger = Ledger(tmp_path / "ledger.db", Presence(tmp_path / "leases"))
+    for day in (NOW.date() - timedelta(days=8), NOW.date() - timedelta(days=6), NOW.date()):
+        await ledger.spend(day, KEY, 1.0)
+    await ledger.accept_claimed(envelope("cli:1"), NOW)
+    assert [await ledger.spent(NOW.date() - timedelta(days=days)) for days in (8, 6, 0)] == [0, 1, 1]
+    await ledger.close()
+
+
+async def test_what_cannot_be_stored_costs_itself_only(tmp_path: Path) -> None:
+    """Whoever asked at the same moment gets what they asked for."""
+    ledger = Ledger(tmp_path / "ledger.db", Presence(tmp_path / "leases"))
+    await ledger.spent(NOW.date())
+    good, bad, also = await asyncio.gather(
+        ledger.accept_claimed(envelope("cli:1"), NOW),
+        ledger.pairings.revoke(10**30),
+        ledger.accept_claimed(envelope("cli:2"), NOW),
+        return_exceptions=True,
+    )
+    assert (good, also) == (True, True)
+    assert isinstance(bad, OverflowError)
     await ledger.close()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -167,16 +169,19 @@ async def test_albums_are_one_message(office: Open) -> None:
 async def test_an_edit_replaces_what_waits(office: Open) -> None:
     """And comes too late once it is being answered."""
     one = office()
-    await one.put("teh", "memory:1")
-    assert await one.put("the", "memory:2", replaces="memory:1")
-    assert not await one.put("the", "memory:2", replaces="memory:1")
+    await one.put("teh", "memory:1", place="memory:1/17")
+    await one.put("other", "memory:o", OTHER, place="memory:1/17")
+    assert await one.put("the", "memory:2", replaces="memory:1/17")
+    assert not await one.put("the", "memory:2", replaces="memory:1/17")
     await one.open()
     await one.shown("echo: the")
     await one.worker.rest()
-    await one.put("thee", "memory:3", replaces="memory:1")
+    await one.put("thee", "memory:3", replaces="memory:1/17")
+    await one.put("never heard", "memory:4", replaces="memory:1/18")
     await one.worker.rest()
-    assert one.states() == {"memory:1": "delivered", "memory:2": "replaced", "memory:3": "dropped"}
-    assert one.echo.asked == ["the"]
+    states = one.states()
+    assert [states[f"memory:{i}"] for i in range(1, 5)] == ["delivered", "replaced", "dropped", "dropped"]
+    assert sorted(one.echo.asked) == ["other", "the"]
 
 
 async def test_another_process_wakes_it(office: Open, tmp_path: Path) -> None:
@@ -297,7 +302,33 @@ async def test_poison_is_put_aside(office: Open) -> None:
     await one.worker.rest()
     assert one.rows()[0].state == "quarantined"
     assert "JSONDecodeError" in one.rows()[0].note
-    assert one.board.texts(KEY) == ["echo: hi"]
+    assert one.board.texts(KEY) == [
+        "this message cannot be read, and is put aside; nanochat why tells more",
+        "echo: hi",
+    ]
+
+
+async def test_poison_of_nobody_is_put_aside(office: Open) -> None:
+    """There is nobody to be told, and that it was put aside stays the outcome."""
+    one = office()
+    one.channel.fault("show", ChannelError("this key names no chat"))
+    await one.open()
+    await one.worker.accept(Envelope("memory:1", KEY, "{no json"))
+    await one.worker.rest()
+    assert one.rows()[0].state == "quarantined"
+    assert "JSONDecodeError" in one.rows()[0].note
+
+
+async def test_a_bug_in_reading_gets_a_line(office: Open) -> None:
+    """With an id, as every other bug does."""
+    one = office()
+    one.channel.fault("parse", RuntimeError("no file_path"))
+    await one.open()
+    await one.put("hi", "memory:1")
+    await one.board.until(lambda: bool(one.board.texts(KEY)))
+    await one.worker.rest()
+    assert "the log tells more under id" in one.board.texts(KEY)[0]
+    assert one.states() == {"memory:1": "failed"}
 
 
 async def test_an_answer_that_cannot_be_shown_is_told_again(office: Open) -> None:
@@ -563,3 +594,291 @@ async def test_accepting_goes_on_while_it_ends(office: Open) -> None:
     await one.worker.drain()
     assert await one.worker.accept(envelope("late", "memory:9"))
     assert one.states() == {"memory:9": "waiting"}
+
+
+# --- waiting holds nobody else up ------------------------------------------------------------------------------------
+
+
+async def test_who_waits_for_a_place_in_the_line_holds_no_turn(office: Open) -> None:
+    """Another session is answered meanwhile, though only one turn may run at once."""
+    one = office(limits=Limits(waiting=0, concurrent_turns=1))
+    await one.open()
+    one.echo.gate.clear()
+    live = asyncio.create_task(one.house.assistant(one.house.inbound("live", str(KEY)), lambda _: None))
+    await one.echo.begun.wait()
+    await one.put("hi", "memory:1")
+    await one.pauses.until_asleep()
+    await one.put("/new", "memory:2", OTHER, manner="stop")
+    await one.board.until(lambda: bool(one.board.texts(OTHER)))
+    one.echo.gate.set()
+    await live
+    one.pauses.advance(1)
+    await one.shown("echo: hi")
+
+
+async def test_a_line_that_cannot_be_sent_holds_no_turn(office: Open) -> None:
+    """Nor does a download that is tried again."""
+    one = office(limits=Limits(concurrent_turns=1))
+    one.channel.fault("show", ChannelError("away", retryable=True, retry_after_s=3600))
+    await one.open()
+    await one.put("unreadable", "memory:1")
+    await one.pauses.until_asleep()
+    one.channel.fault("parse", ChannelError("away", retryable=True))
+    await one.put("download", "memory:2", SessionKey("memory", "3"))
+    await one.pauses.until_asleep(2)
+    await one.put("hi", "memory:3", OTHER)
+    await one.shown("echo: hi", OTHER)
+    one.pauses.advance(3600)
+    await one.shown("this kind of message cannot be read here")
+
+
+async def test_a_money_cap_is_told_though_the_rate_is_at_its_end(office: Open) -> None:
+    """What refused decides, not what else would have."""
+    one = office(limits=Limits(turns_per_minute=1, usd_per_day=1.0))
+    await one.open()
+    await one.put("hi", "memory:1")
+    await one.board.until(lambda: bool(one.board.texts(KEY)))
+    await one.worker.rest()
+    assert one.states() == {"memory:1": "refused"}
+    assert one.pauses.waits == []
+
+
+# --- a ledger that does not take it ----------------------------------------------------------------------------------
+
+
+def refuse(office: Office, state: str) -> None:
+    """Let the ledger refuse to note a state, as a full disk would."""
+    with sqlite3.connect(office.path) as database:
+        database.execute(
+            "CREATE TRIGGER full BEFORE UPDATE ON inbox WHEN "
+            + ("NEW.outcome IS NOT NULL" if state == "closed" else f"NEW.state = '{state}'")
+            + " BEGIN SELECT RAISE(FAIL, 'disk full'); END"
+        )
+    database.close()
+
+
+@pytest.mark.parametrize("state", ["ran", "closed"])
+@pytest.mark.parametrize("text", ["hi", "/undo"])
+async def test_an_answer_that_cannot_be_noted_is_not_begun_again(office: Open, state: str, text: str) -> None:
+    """Its reply may be on its way; only the note is tried again."""
+    one = office()
+    await one.put(text, "memory:1")
+    refuse(one, state)
+    await one.open()
+    await one.pauses.until_asleep()
+    one.pauses.advance(1)
+    await one.pauses.until_asleep()
+    with sqlite3.connect(one.path) as database:
+        database.execute("DROP TRIGGER full")
+    database.close()
+    one.pauses.advance(2)
+    await one.worker.rest()
+    assert one.channel.parsed == [("memory:1",)]
+    assert len(one.board.log) == 1
+    assert one.rows()[0].finished_at is not None
+
+
+# --- while it is being downloaded ------------------------------------------------------------------------------------
+
+
+async def test_stop_reaches_what_is_being_downloaded(office: Open) -> None:
+    """It stands in no line yet, and is not begun when it gets there."""
+    one = office()
+    one.channel.gate.clear()
+    await one.open()
+    await one.put("pdf", "memory:1")
+    await one.channel.downloading.wait()
+    await one.put("/stop", "memory:2", manner="pass")
+    await one.shown("stopping")
+    one.channel.gate.set()
+    await one.worker.rest()
+    assert one.echo.asked == []
+    assert {row.source_id: row.note for row in one.rows()}["memory:1"] == "stopped"
+    await one.put("/stop", "memory:3", manner="pass")
+    await one.shown("nothing is running here")
+
+
+async def test_new_reaches_what_is_being_downloaded(office: Open) -> None:
+    """As it would a turn that runs."""
+    one = office()
+    one.channel.gate.clear()
+    await one.open()
+    await one.put("pdf", "memory:1")
+    await one.channel.downloading.wait()
+    await one.put("/new", "memory:2", manner="stop")
+    one.channel.gate.set()
+    await one.worker.rest()
+    assert one.echo.asked == []
+    assert one.board.texts(KEY)[1].startswith("a new conversation begins")
+
+
+async def test_two_undos_are_both_done(office: Open) -> None:
+    """The second one stops a turn, not the first one."""
+    one = office()
+    await one.open()
+    for i in range(3):
+        await one.put(str(i), f"memory:{i}")
+    await one.shown("echo: 2")
+    await one.worker.rest()
+    async with office().house.manager.turn(KEY):  # somebody else speaks, and the first one waits
+        await one.put("/undo", "memory:u1", manner="stop")
+        await one.channel.until_parsed("memory:u1")
+        await one.put("/undo", "memory:u2", manner="stop")
+    await one.worker.rest()
+    assert await said(one) == ["0", "echo: 0"]
+
+
+async def test_what_may_not_pass_stands_in_line(office: Open) -> None:
+    """Whatever the channel took it for: nothing that asks the model overtakes."""
+    one = office()
+    await one.open()
+    one.echo.gate.clear()
+    await one.put("long", "memory:1")
+    await one.echo.begun.wait()
+    await one.put("next", "memory:2")
+    await one.put("overtaking", "memory:3", manner="pass")
+    await one.channel.until_parsed("memory:3")
+    one.echo.gate.set()
+    await one.shown("echo: overtaking")
+    await one.worker.rest()
+    assert one.board.texts(KEY) == ["echo: long", "echo: next", "echo: overtaking"]
+
+
+# --- kills -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_ready_answer_is_not_given_up(office: Open) -> None:
+    """However often the daemon dies before it can be brought: the attempts that count are those of the turn."""
+    for i in range(5):
+        one = office()
+        one.channel.fault("show", ChannelError("away", retryable=True, retry_after_s=300))
+        await one.open()
+        if i == 0:
+            await one.put("hi", "memory:1")
+        await one.pauses.until_asleep()
+        await one.die()
+    last = office()
+    await last.open()
+    await last.shown("echo: hi")
+    await last.worker.rest()
+    assert last.board.texts(KEY) == ["echo: hi"]
+
+
+async def test_an_answer_that_kills_whoever_shows_it_is_given_up(office: Open) -> None:
+    """In the end: it stands in the session, and the daemon lives."""
+    one = office()
+    await one.put("hi", "memory:1")
+    await one.put("you", "memory:2")
+    with sqlite3.connect(one.path) as database:
+        database.execute(
+            "UPDATE inbox SET state = 'ran', attempts = 10, head = source_id, owner = 'gone' WHERE source_id = 'memory:1'"
+        )
+    database.close()
+    await one.open()
+    await one.shown("echo: you")
+    await one.worker.rest()
+    assert one.states() == {"memory:1": "failed", "memory:2": "delivered"}
+
+
+async def test_an_innocent_is_not_given_up_with_the_guilty(office: Open) -> None:
+    """What saw two processes die is gone on with alone: it is seen which one kills."""
+    for i in range(3):
+        one = office()
+        one.echo.gate.clear()
+        await one.open()
+        if i == 0:
+            await one.put("poison", "memory:1")
+            await one.put("innocent", "memory:2", OTHER)
+        await one.until_asked(2 if i < 2 else 1)
+        await one.die()
+    last = office()
+    await last.open()
+    await last.shown("echo: innocent", OTHER)
+    await last.worker.rest()
+    assert last.states() == {"memory:1": "failed", "memory:2": "delivered"}
+    assert "3 attempts to answer your message were cut short" in last.board.texts(KEY)[0]
+
+
+async def test_two_innocents_are_gone_on_with_one_after_the_other(office: Open) -> None:
+    """Also in different sessions, and what is new does not wait for them."""
+    for i in range(2):
+        one = office()
+        one.echo.gate.clear()
+        await one.open()
+        if i == 0:
+            await one.put("a", "memory:1")
+            await one.put("b", "memory:2", OTHER)
+        await one.until_asked(2)
+        await one.die()
+    last = office()
+    last.echo.gate.clear()
+    await last.open()
+    await last.put("new", "memory:3", SessionKey("memory", "3"))
+    await last.until_asked(2)
+    assert sorted(last.echo.asked) == ["a", "new"]
+    last.echo.gate.set()
+    await last.worker.rest()
+    assert set(last.states().values()) == {"delivered"}
+
+
+async def test_an_answer_outlives_a_new_conversation(office: Open) -> None:
+    """Somebody began one in the terminal before the answer could be shown: that takes nothing back."""
+    one = office()
+    one.channel.fault("show", ChannelError("away", retryable=True))
+    await one.open()
+    await one.put("hi", "memory:1")
+    await one.pauses.until_asleep()
+    await one.die()
+    two = office()
+    await two.house.say("/new", str(KEY))
+    await two.open()
+    await two.shown("echo: hi")
+    assert two.echo.asked == []
+
+
+async def test_an_answer_that_was_undone_before_a_new_conversation(office: Open) -> None:
+    """What was taken back stays taken back."""
+    one = office()
+    one.channel.fault("show", ChannelError("away", retryable=True))
+    await one.open()
+    await one.put("hi", "memory:1")
+    await one.pauses.until_asleep()
+    await one.die()
+    two = office()
+    await two.house.say("/undo", str(KEY))
+    await two.house.say("/new", str(KEY))
+    await two.open()
+    await two.board.until(lambda: bool(two.board.texts(KEY)))
+    assert two.board.texts(KEY) == ["(nothing)"]
+
+
+# --- what people say -------------------------------------------------------------------------------------------------
+
+
+async def test_what_people_say_stays_out_of_log_and_notes(office: Open, caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever a message fails: a command that is none, one that was cut short, a turn that others overtook."""
+    caplog.set_level(logging.INFO)
+    one = office()
+    await one.open()
+    await one.put("/sekrit", "memory:1")
+    await one.board.until(lambda: bool(one.board.texts(KEY)))
+    one.echo.gate.clear()
+    await one.put("my sekrit", "memory:2")
+    await one.echo.begun.wait()
+    await one.put("/system sekrit", "memory:3", OTHER)
+    await one.die()
+    with sqlite3.connect(one.path) as database:  # begun, too, when the process died
+        database.execute(
+            "UPDATE inbox SET state = 'claimed', attempts = 1, head = source_id, owner = 'gone' WHERE outcome IS NULL"
+        )
+    database.close()
+    two = office()
+    await two.house.say("meanwhile", str(KEY))
+    await two.open()
+    await two.board.until(lambda: len(two.board.texts(KEY)) == 2 and bool(two.board.texts(OTHER)))
+    await two.worker.rest()
+    assert "look whether it was carried out" in two.board.texts(OTHER)[0]
+    assert "the conversation has gone on since" in two.board.texts(KEY)[1]
+    assert not [text for text in [*two.board.texts(OTHER), two.board.texts(KEY)[1]] if "sekrit" in text]
+    assert not [row.note for row in two.rows() if "sekrit" in row.note]
+    assert "sekrit" not in caplog.text

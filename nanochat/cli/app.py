@@ -27,6 +27,9 @@ _C = TypeVar("_C", bound=Callable[..., object])
 
 # Of the whole program, and accepted behind any command as well: where one types them is nobody's concern.
 _WITH_VALUE = ("--config", "--data-dir")
+# "It has at most 52 significant bits": https://core.telegram.org/bots/api#user, read 2026-11-20.
+_MAX_USER_ID = 2**52 - 1
+
 _FLAGS = ("--debug", "--version", "-h", "--help")
 
 
@@ -265,7 +268,7 @@ def pairings(context: click.Context, as_json: bool) -> int:
 
 
 @telegram.command()
-@click.argument("user_id", metavar="ID", type=int)
+@click.argument("user_id", metavar="ID", type=click.IntRange(1, _MAX_USER_ID))
 @_program_options
 @click.pass_context
 def revoke(context: click.Context, user_id: int) -> int:

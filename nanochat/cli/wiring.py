@@ -183,7 +183,8 @@ async def assemble(config: Config, secrets: Secrets, *, interactive: bool) -> As
             again=assistant.again,
             passes=assistant.passes,
             interrupt=assistant.interrupt,
-            stop=assistant.stop,
+            make_way=assistant.make_way,
+            coming=assistant.coming,
             opens_at=fence.opens_at,
         )
         deliveries = Deliveries(ledger, channels, manager, patience, clock)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nanochat.keys import SessionKey
 from nanochat.ledger.database import Database
-from nanochat.ledger.inbox import KEPT_DAYS, Claim, Inbox, Lane
+from nanochat.ledger.inbox import KEPT_DAYS, Claim, Inbox, Lane, Suspect
 from nanochat.ledger.pairings import Pairing, Pairings
 from nanochat.ledger.parts import PartsOf
 from nanochat.ledger.story import Story, people, stories
@@ -33,6 +33,7 @@ __all__ = [
     "Pairings",
     "Row",
     "Story",
+    "Suspect",
     "people",
     "stories",
 ]

@@ -52,7 +52,8 @@ CREATE TABLE IF NOT EXISTS pairings (
     name       TEXT NOT NULL,
     code       TEXT NOT NULL,
     offered_at TEXT NOT NULL,
-    paired_at  TEXT
+    paired_at  TEXT,
+    told_at    TEXT
 );
 """
 
@@ -70,12 +71,14 @@ _LATER_COLUMNS = {
     "ran_at": "TEXT",
     "note": "TEXT NOT NULL DEFAULT ''",
     "message_ids": "TEXT NOT NULL DEFAULT ''",
+    "place": "TEXT NOT NULL DEFAULT ''",
 }
 
 _INDEXES = """
 CREATE INDEX IF NOT EXISTS inbox_seq ON inbox (seq);
 CREATE INDEX IF NOT EXISTS inbox_line ON inbox (key, seq) WHERE outcome IS NULL;
 CREATE INDEX IF NOT EXISTS inbox_head ON inbox (head) WHERE outcome IS NULL;
+CREATE INDEX IF NOT EXISTS inbox_place ON inbox (place) WHERE outcome IS NULL;
 """
 
 _T = TypeVar("_T")
@@ -146,7 +149,7 @@ class Database:
                 connection.execute("SAVEPOINT work")
                 try:
                     done.append((future, work(connection)))
-                except (NanochatError, ValueError, LookupError, TypeError) as error:
+                except (NanochatError, ValueError, LookupError, TypeError, OverflowError) as error:
                     connection.execute("ROLLBACK TO work")
                     future.set_exception(error)
                 connection.execute("RELEASE work")
@@ -164,7 +167,7 @@ class Database:
         )
         hint = "it holds no conversation and may be moved away" if damaged else "is the disk full or read-only?"
         words = (error.strerror or error) if isinstance(error, OSError) else error
-        told = LedgerError(f"ledger {self._path}: {words}; {hint}")
+        told = LedgerError(f"ledger {self._path}: {words}; {hint}", is_damaged=damaged)
         told.__cause__ = error
         return told
 
@@ -203,6 +206,8 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     for name, kind in _LATER_COLUMNS.items():
         if name not in there:
             connection.execute(f"ALTER TABLE inbox ADD COLUMN {name} {kind}")
+    if "told_at" not in {row[1] for row in connection.execute("PRAGMA table_info(pairings)")}:
+        connection.execute("ALTER TABLE pairings ADD COLUMN told_at TEXT")
     connection.execute("DROP INDEX IF EXISTS inbox_open")
     for statement in filter(str.strip, _INDEXES.split(";")):
         connection.execute(statement)

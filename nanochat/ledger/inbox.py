@@ -22,7 +22,7 @@ from nanochat.keys import SessionKey
 from nanochat.ledger.database import Database
 from nanochat.ports import Envelope
 
-__all__ = ["KEPT_DAYS", "Claim", "Inbox", "Lane"]
+__all__ = ["KEPT_DAYS", "Claim", "Inbox", "Lane", "Suspect"]
 
 # Telegram repeats an update for at most 24 hours, a client with an Idempotency-Key for as long as its user is patient; a week
 # covers both, and our own retries.
@@ -30,6 +30,12 @@ KEPT_DAYS = 7
 
 # The terminal sees to its own: what it left unfinished is gone on with when its session is next opened there.
 TERMINAL = "cli:"
+
+# What is begun while two processes died is begun once more, and alone: then it is known whether it was the cause.
+SUSPECT_CRASHES = 2
+
+Suspect: TypeAlias = Literal["suspect"]
+"""In the place of a claim: what is next saw processes die, and is to be asked for when no other of its kind is at work."""
 
 Lane: TypeAlias = Literal["line", "pass", "send"]
 """`line` is a session's line, in order; `pass` goes by it; `send` is what a delivery has to do once it is recorded."""
@@ -99,12 +105,11 @@ class Inbox:
                 return False
             if envelope.replaces:
                 swapped = database.execute(
-                    "UPDATE inbox SET body = ? WHERE source_id = ? AND state = 'waiting' AND outcome IS NULL",
-                    (envelope.body, envelope.replaces),
+                    "UPDATE inbox SET body = ? WHERE place = ? AND key = ? AND state = 'waiting' AND outcome IS NULL",
+                    (envelope.body, envelope.replaces, str(envelope.key)),
                 )
                 outcome = "replaced" if swapped.rowcount else "dropped"
-                why = f"took the place of {envelope.replaces}" if swapped.rowcount else "came too late for its message"
-                _close(database, envelope.source_id, outcome, now, why)
+                _close(database, envelope.source_id, outcome, now, f"message {envelope.replaces}")
             return True
 
         return await self._database.run(insert)
@@ -117,6 +122,8 @@ class Inbox:
         kept_from = (now - timedelta(days=KEPT_DAYS)).isoformat()
         database.execute("DELETE FROM inbox WHERE outcome IS NOT NULL AND finished_at < ?", (kept_from,))
         database.execute("DELETE FROM reply_parts WHERE source_id NOT IN (SELECT source_id FROM inbox)")
+        # By the day of whatever time zone it is: the caps ask for today, and a week is more than any zone is off.
+        database.execute("DELETE FROM spend WHERE day < ?", (kept_from[:10],))
 
     async def add_delivery(self, envelope: Envelope, origin: str, now: datetime) -> bool:
         """Keep a text that is to be delivered to the envelope's key; False where its `source_id` is known already."""
@@ -140,17 +147,19 @@ class Inbox:
         busy: Collection[str] = (),
         served: bool = True,
         fenced_until: datetime | None = None,
-    ) -> Claim | datetime | None:
+        suspects: bool = True,
+    ) -> Claim | Suspect | datetime | None:
         """Take what is next in one lane of a session; or learn when to ask again; or None where nothing is to be done.
 
         Args:
             busy: the sources that this process works on already.
             served: whether there is a channel for what people said; without, only deliveries and orphans are taken.
             fenced_until: until then, no new message of the line is taken.
+            suspects: whether a turn may be taken that saw processes die.
         """
         taken = frozenset(busy)
 
-        def select(database: sqlite3.Connection) -> Claim | datetime | None:
+        def select(database: sqlite3.Connection) -> Claim | Suspect | datetime | None:
             rows = database.execute(
                 f"SELECT {_COLUMNS} FROM inbox WHERE {_OPEN} AND key = ? ORDER BY {_TURN_TO_COME}", (str(key),)
             )
@@ -173,6 +182,8 @@ class Inbox:
                 elif row.head in taken or (row.owner != self._presence.name and self._is_held(row)):
                     if lane != "pass":
                         break
+                elif not suspects and row.state == "claimed" and self._crashes(row) >= SUSPECT_CRASHES:
+                    return "suspect"
                 else:
                     return self._go_on(database, key, row)
             return min(later, default=None)
@@ -185,6 +196,16 @@ class Inbox:
             lambda database: database.execute(
                 "UPDATE inbox SET state = 'ran', ran_at = ?, told = ? WHERE head = ? AND outcome IS NULL",
                 (now.isoformat(), told, source_id),
+            )
+        )
+
+    async def stand_in_line(self, source_id: str) -> None:
+        """Give a claim back that is not to go by the line after all: it waits in it, where it stood by its coming."""
+        await self._database.run(
+            lambda database: database.execute(
+                "UPDATE inbox SET manner = 'wait', state = 'waiting', head = '', owner = '', attempts = 0"
+                " WHERE head = ? AND outcome IS NULL",
+                (source_id,),
             )
         )
 
@@ -217,20 +238,23 @@ class Inbox:
         return _claim(database, key, row, begun=False, crashes=0)
 
     def _go_on(self, database: sqlite3.Connection, key: SessionKey, row: _Row) -> Claim:
-        crashed = int(row.owner != self._presence.name)
         database.execute(
             "UPDATE inbox SET owner = ?, attempts = attempts + ? WHERE head = ? AND outcome IS NULL",
-            (self._presence.name, crashed, row.head),
+            (self._presence.name, int(row.owner != self._presence.name), row.head),
         )
-        return _claim(database, key, row, begun=True, crashes=max(0, row.attempts + crashed - 1))
+        return _claim(database, key, row, begun=True, crashes=self._crashes(row))
+
+    def _crashes(self, row: _Row) -> int:
+        """How many claims of a row that was begun ended with their process, should we take it now."""
+        return max(0, row.attempts - int(row.owner == self._presence.name))
 
 
 def _insert(database: sqlite3.Connection, envelope: Envelope, now: datetime, origin: str = "") -> bool:
     ready_at = envelope.ready_at.isoformat() if envelope.ready_at else ""
     added = database.execute(
         "INSERT OR IGNORE INTO inbox"
-        " (source_id, seq, key, body, band, ready_at, manner, origin, live, accepted_at, owner, attempts, state)"
-        " VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM inbox), ?, ?, ?, ?, ?, ?, 0, ?, '', 0, 'waiting')",
+        " (source_id, seq, key, body, band, ready_at, manner, place, origin, live, accepted_at, owner, attempts, state)"
+        " VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM inbox), ?, ?, ?, ?, ?, ?, ?, 0, ?, '', 0, 'waiting')",
         (
             envelope.source_id,
             str(envelope.key),
@@ -238,6 +262,7 @@ def _insert(database: sqlite3.Connection, envelope: Envelope, now: datetime, ori
             envelope.group,
             ready_at,
             envelope.manner,
+            envelope.place,
             origin,
             now.isoformat(),
         ),

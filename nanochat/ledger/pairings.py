@@ -1,7 +1,7 @@
 """Who may talk to the bot besides those that the settings allow.
 
-An unknown person is given a code once; whoever sits at the machine enters it. Knows codes and user ids. Does not know the
-settings' own list, nor any channel.
+An unknown person is given a code, the same until they have it; whoever sits at the machine enters it. Knows codes and user ids.
+Does not know the settings' own list, nor any channel.
 """
 
 from __future__ import annotations
@@ -65,23 +65,42 @@ class Pairings:
         return row is not None
 
     async def offer(self, user_id: int, name: str) -> str | None:
-        """A code for this person; None where one was given within the hour, where too many are out, or where none is needed."""
+        """A code for this person; None where one was told within the hour, where too many are out, or where none is needed.
+
+        One that was not `told` is offered again, and lives an hour from then. What nobody entered in time is forgotten.
+        """
         now = self._clock()
 
         def add(database: sqlite3.Connection) -> str | None:
-            known = {pairing.user_id: pairing for pairing in read_pairings(database)}
-            pending = [pairing for pairing in known.values() if pairing.is_pending(now)]
-            there = known.get(user_id)
-            if len(pending) >= MAX_PENDING or (there is not None and (there.paired_at or there in pending)):
-                return None
-            code = make_code()
             database.execute(
-                "INSERT OR REPLACE INTO pairings (user_id, name, code, offered_at, paired_at) VALUES (?, ?, ?, ?, NULL)",
+                "DELETE FROM pairings WHERE paired_at IS NULL AND offered_at <= ?", ((now - CODE_LIVES).isoformat(),)
+            )
+            there = database.execute(
+                "SELECT code, paired_at, told_at FROM pairings WHERE user_id = ?", (user_id,)
+            ).fetchone()
+            if there is None:
+                (pending,) = database.execute("SELECT count(*) FROM pairings WHERE paired_at IS NULL").fetchone()
+                if pending >= MAX_PENDING:
+                    return None
+                code = make_code()
+            else:
+                code, paired_at, told_at = there
+                if paired_at or told_at:
+                    return None
+            database.execute(
+                "INSERT OR REPLACE INTO pairings (user_id, name, code, offered_at) VALUES (?, ?, ?, ?)",
                 (user_id, name[:MAX_NAME_CHARS], code, now.isoformat()),
             )
-            return code
+            return str(code)
 
         return await self._database.run(add)
+
+    async def told(self, user_id: int) -> None:
+        """This person has the code that they were offered."""
+        now = self._clock().isoformat()
+        await self._database.run(
+            lambda database: database.execute("UPDATE pairings SET told_at = ? WHERE user_id = ?", (now, user_id))
+        )
 
     async def pair(self, code: str) -> Pairing:
         """Let in whoever was given this code; dashes, blanks and case do not count.

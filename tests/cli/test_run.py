@@ -118,6 +118,15 @@ async def test_a_second_one_is_refused(tmp_path: Path) -> None:
             assert await second.ends() == 1
 
 
+async def test_a_damaged_ledger_is_told(tmp_path: Path) -> None:
+    """In one line, and with 1: nobody is left waiting for it."""
+    (tmp_path / "ledger.db").write_bytes(b"noise" * 500)
+    async with FakeBotAPI() as api, daemon(api, tmp_path) as process:
+        line = await process.says("nanochat: ")
+        assert "it holds no conversation and may be moved away" in line
+        assert await process.ends() == 1
+
+
 async def test_settings_are_read_anew(tmp_path: Path) -> None:
     """SIGHUP lets Olga in, names what waits for a restart, and an invalid file changes nothing."""
     config = tmp_path / "n.toml"

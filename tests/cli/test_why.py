@@ -116,6 +116,13 @@ def test_pairing(nanochat: Nanochat, tmp_path: Path) -> None:
     assert nanochat("telegram", "pairings").out == ""
 
 
+def test_revoking_what_is_no_id(nanochat: Nanochat) -> None:
+    """One line, and 2."""
+    ran = nanochat("telegram", "revoke", "99999999999999999999")
+    assert (ran.code, ran.out) == (2, "")
+    assert "99999999999999999999" in ran.err
+
+
 def test_a_wrong_code(nanochat: Nanochat) -> None:
     """One line, and 1."""
     ran = nanochat("telegram", "pair", "NONSENSE")

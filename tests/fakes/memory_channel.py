@@ -85,7 +85,7 @@ class MemoryChannel:
     """People who write with `say` and read the board.
 
     `fault` puts an error where it is raised once; `opened` counts the starts of `run`, `closed` tells of `close`. A message
-    that begins with `unreadable` cannot be parsed.
+    that begins with `unreadable` cannot be parsed. While `gate` is closed, one that begins with `pdf` is being downloaded.
     """
 
     def __init__(
@@ -99,14 +99,18 @@ class MemoryChannel:
         self.opened = 0
         self.closed = False
         self.parsed: list[tuple[str, ...]] = []
+        self._parsed = asyncio.Condition()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.downloading = asyncio.Event()
         self._clock = clock
         self._accept: Accept | None = None
         self._running = asyncio.Event()
         self._broken: asyncio.Future[None] | None = None
-        self._faults: dict[Place, list[ChannelError]] = {"run": [], "parse": [], "show": []}
+        self._faults: dict[Place, list[Exception]] = {"run": [], "parse": [], "show": []}
         self._numbers = itertools.count(1)
 
-    def fault(self, place: Place, error: ChannelError) -> None:
+    def fault(self, place: Place, error: Exception) -> None:
         """Raise `error` the next time that `place` is passed; a running `run` is passed at once."""
         if place == "run" and self._broken is not None and not self._broken.done():
             self._broken.set_exception(error)
@@ -147,11 +151,21 @@ class MemoryChannel:
             self._running.clear()
             self._accept = None
 
+    async def until_parsed(self, source_id: str) -> None:
+        """Wait until a message has been taken up."""
+        async with self._parsed:
+            await self._parsed.wait_for(lambda: (source_id,) in self.parsed)
+
     async def parse(self, envelopes: Sequence[Envelope]) -> Inbound:
         self._pass("parse")
-        self.parsed.append(tuple(envelope.source_id for envelope in envelopes))
+        async with self._parsed:
+            self.parsed.append(tuple(envelope.source_id for envelope in envelopes))
+            self._parsed.notify_all()
         bodies = [json.loads(envelope.body) for envelope in envelopes]
         text = "\n".join(body["text"] for body in bodies)
+        if text.startswith("pdf"):
+            self.downloading.set()
+            await self.gate.wait()
         if text.startswith("unreadable"):
             raise ChannelError("this kind of message cannot be read here")
         first = bodies[0]

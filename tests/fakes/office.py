@@ -111,7 +111,8 @@ class Office:
             assistant.again,
             assistant.passes,
             assistant.interrupt,
-            assistant.stop,
+            assistant.make_way,
+            assistant.coming,
             self.house.fence.opens_at,
         )
         self.worker = Worker(
@@ -140,6 +141,12 @@ class Office:
     async def shown(self, text: str, key: SessionKey = KEY) -> None:
         """Wait until a text stands in the conversation."""
         await self.board.until(lambda: text in self.board.texts(key))
+
+    async def until_asked(self, count: int) -> None:
+        """Wait until so many requests have come to the model."""
+        while len(self.echo.asked) < count:
+            self.echo.begun.clear()
+            await self.echo.begun.wait()
 
     async def die(self) -> None:
         """Stop where it stands, and write nothing more."""

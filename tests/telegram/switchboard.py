@@ -37,19 +37,23 @@ HURRIED = Pace(
 
 @dataclass
 class PairingBook:
-    """Who was let in; offers each person one code."""
+    """Who was let in; offers each person one code, until they have it."""
 
     paired: set[int] = field(default_factory=set)
-    offered: dict[int, str] = field(default_factory=dict)
+    has_code: set[int] = field(default_factory=set)
+    refusals: int = 0
 
     async def is_paired(self, user_id: int) -> bool:
         return user_id in self.paired
 
     async def offer(self, user_id: int, name: str) -> str | None:
-        if user_id in self.offered:
-            return None
-        self.offered[user_id] = name
-        return "ABCD2345"
+        return None if user_id in self.has_code else "ABCD2345"
+
+    async def told(self, user_id: int) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise LedgerError("the disk is full")
+        self.has_code.add(user_id)
 
 
 class Switchboard:

@@ -23,6 +23,14 @@ def message(**more: Any) -> dict[str, Any]:
     return {"update_id": 7, "message": {"message_id": 1, "chat": chat, "from": who, "date": 1, "text": "hi", **more}}
 
 
+def test_an_id_that_no_table_takes_is_nobody() -> None:
+    """In either direction."""
+    for user_id in (2**70, -(2**70)):
+        facts = facts_of(message(**{"from": {"id": user_id, "first_name": "Eve"}}), BOT)
+        assert facts is not None
+        assert facts.user_id == 0
+
+
 @given(st.integers(-(10**13), 10**13).filter(bool), st.none() | st.integers(1, 10**9))
 def test_rooms_and_keys_are_the_same(chat: int, thread: int | None) -> None:
     """Each tells the other."""
@@ -92,7 +100,6 @@ def test_halves_of_characters_can_be_stored() -> None:
     facts = facts_of(update, BOT)
     assert facts is not None
     envelope = Envelopes(BOT.id, "mention", lambda: NOW).pack(facts, update)
-    assert envelope is not None
     assert envelope.body.encode()
 
 
@@ -106,7 +113,6 @@ def test_a_split_text_is_open_for_a_moment() -> None:
         facts = facts_of(update, BOT)
         assert facts is not None
         envelope = envelopes.pack(facts, update)
-        assert envelope is not None
         return envelope.group, envelope.ready_at
 
     first = pack("x" * 4096, 1)
@@ -118,6 +124,30 @@ def test_a_split_text_is_open_for_a_moment() -> None:
     assert pack("much later", 5) == ("", None)
     pack("z" * 4096, 6)
     assert pack("/stop", 7) == ("", None)
+
+
+def test_what_could_not_be_kept_is_packed_the_same_way() -> None:
+    """However late it comes again, and whichever part of a split text it is."""
+    now = NOW
+    envelopes = Envelopes(BOT.id, "mention", lambda: now)
+    groups = []
+    for number, text in enumerate(("x" * 4096, "y" * 4096, "and the rest"), start=1):
+        update = message(text=text, message_id=number)
+        facts = facts_of(update, BOT)
+        assert facts is not None
+        groups.append(envelopes.pack(facts, update).group)
+        now += timedelta(seconds=30)
+        assert envelopes.pack(facts, update).group == groups[-1]
+        now -= timedelta(seconds=30)
+    assert len(set(groups)) == 1
+
+
+def test_a_number_that_is_no_id_is_nobody() -> None:
+    """Whoever asks a database for it is not made to stumble."""
+    for number, user_id in ((2**52 - 1, 2**52 - 1), (2**52, 0), (10**30, 0), ("5", 0)):
+        facts = facts_of(message(**{"from": {"id": number, "is_bot": False, "first_name": "Olga"}}), BOT)
+        assert facts is not None
+        assert facts.user_id == user_id
 
 
 def test_other_bots_and_anonymous_admins() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from nanochat.events import Attachment, Inbound, Text, TextDelta, TurnDone
 from nanochat.ports import Emit
 from tests.fakes.bot_api import Chat, FakeBotAPI, User
 from tests.telegram.pictures import JPEG, PDF, PNG
-from tests.telegram.switchboard import PairingBook, open_switchboard
+from tests.telegram.switchboard import HURRIED, PairingBook, open_switchboard
 
 
 @pytest.fixture
@@ -63,6 +64,47 @@ async def test_an_unknown_person_gets_one_code(api: FakeBotAPI, chat: Chat) -> N
         assert not board.accepted
         assert not api.called("getFile")
         assert not api.called("sendChatAction")
+
+
+async def test_a_code_that_was_not_told_is_told_with_the_next_message(api: FakeBotAPI, chat: Chat) -> None:
+    """Until then nothing of it counts."""
+    book = PairingBook()
+    api.fail("sendMessage", 502)
+    async with open_switchboard(api, book=book):
+        await chat.say("hi")
+        await api.until(lambda api: any(call.status for call in api.called("sendMessage")))
+        await api.polled()
+        assert not book.has_code
+        await chat.say("hello?")
+        await api.until(lambda _: chat.texts)
+        await chat.say("anybody?")
+        await tell_somebody_else(api)
+    assert chat.id in book.has_code
+    assert len(chat.texts) == 1
+
+
+async def test_a_code_on_its_way_is_not_told_twice(api: FakeBotAPI, chat: Chat) -> None:
+    """However much its person writes; and that it cannot be noted is no harm."""
+    book = PairingBook(refusals=1)
+    sending = api.gate("sendMessage")
+    pace = replace(HURRIED, rates=replace(HURRIED.rates, private_s=0.0))
+    async with open_switchboard(api, book=book, pace=pace):
+        await chat.say("hi")
+        await sending.reached.wait()
+        await chat.say("anybody?")
+        await api.until(lambda api: not api.updates.pending)
+        await api.polled()
+        sending.open()
+        await chat.until(lambda chat: chat.texts)
+        await tell_somebody_else(api)
+        assert len(api.called("sendMessage", chat)) == 1
+
+
+async def tell_somebody_else(api: FakeBotAPI) -> None:
+    """Let another stranger have a code: what was to be sent before it was sent."""
+    other = api.user(name="Max").private()
+    await other.say("hi")
+    await other.until(lambda chat: chat.texts)
 
 
 async def test_a_group_of_strangers_hears_nothing(api: FakeBotAPI, olga: User) -> None:
@@ -154,21 +196,32 @@ async def test_two_texts_stay_two(api: FakeBotAPI, chat: Chat) -> None:
 
 
 async def test_an_edit_replaces_what_waits(api: FakeBotAPI, chat: Chat) -> None:
-    """It names the envelope whose place it takes; an edit of something never heard is dropped."""
+    """It names the place that it takes, also after a restart: of what came before nothing is remembered."""
     async with open_switchboard(api, quiet, allow=(chat.id,)) as board:
         said = await chat.say("helo")
         await board.until(1)
+        [first] = board.accepted.values()
+    async with open_switchboard(api, quiet, allow=(chat.id,)) as board:
         await chat.edit(said, "hello")
-        await api.until(lambda _: len(board.accepted) == 2 or api.updates.is_polled)
-        await api.polled()
-        first, second = board.accepted.values()
-        assert second.replaces == first.source_id
+        await api.until(lambda _: board.accepted)
+        [second] = board.accepted.values()
+        assert (second.key, second.replaces) == (first.key, first.place)
+        assert (first.place, second.place) == (str(said.message_id), "")
         assert (await board.channel.parse([second])).text == "hello"
 
 
 @pytest.mark.parametrize(
     ("text", "manner"),
-    [("/stop", "pass"), ("/status@nano_test_bot", "pass"), ("/new", "stop"), ("/undo 2", "stop"), ("/pin x", "wait")],
+    [
+        ("/stop", "pass"),
+        ("/status@nano_test_bot", "pass"),
+        ("@nano_test_bot, /stop", "pass"),
+        ("@Nano_Test_Bot: /new@nano_test_bot", "stop"),
+        ("@nano_test_botany /stop", "wait"),
+        ("/new", "stop"),
+        ("/undo 2", "stop"),
+        ("/pin x", "wait"),
+    ],
 )
 async def test_commands_overtake_as_they_should(api: FakeBotAPI, chat: Chat, text: str, manner: str) -> None:
     """Some pass by a running turn, some end it, most wait."""
@@ -177,7 +230,8 @@ async def test_commands_overtake_as_they_should(api: FakeBotAPI, chat: Chat, tex
         await board.until(1)
         [envelope] = board.accepted.values()
     assert envelope.manner == manner
-    assert board.inbounds[0].text == text.replace("@nano_test_bot", "")
+    words = text if manner == "wait" else text[text.index("/") :].replace("@nano_test_bot", "")
+    assert board.inbounds[0].text == words
 
 
 # --- what is referred to -----------------------------------------------------------------------------------------------
@@ -201,6 +255,46 @@ async def test_a_reply_brings_the_picture_along(api: FakeBotAPI, chat: Chat) -> 
         Attachment("image", "image/png", PNG),
         Text("what is it?"),
     )
+
+
+@pytest.mark.parametrize(("text", "manner"), [("/stop", "pass"), ("/undo", "stop"), ("/pin it", "wait")])
+async def test_a_command_stands_alone(api: FakeBotAPI, chat: Chat, text: str, manner: str) -> None:
+    """In reply to something it is a command all the same, and fetches nothing."""
+    async with open_switchboard(api, quiet, allow=(chat.id,)) as board:
+        picture = await chat.photo(PNG, "the tide is high")
+        await board.until(1)
+        fetched = len(api.called("getFile"))
+        await chat.reply(picture, text, quote="tide")
+        await board.until(2)
+        assert len(api.called("getFile")) == fetched
+    assert board.inbounds[1].content == (Text(text),)
+    assert list(board.accepted.values())[1].manner == manner
+
+
+async def test_what_only_looks_like_a_command_keeps_its_quote(api: FakeBotAPI, chat: Chat) -> None:
+    """It is for the model."""
+    said = await chat.say("where is it?")
+    await chat.reply(said, "/etc/hosts")
+    inbound = (await received(api, chat, 2))[1]
+    assert inbound.content == (Text('<quoted from="Olga">\nwhere is it?\n</quoted>'), Text("/etc/hosts"))
+
+
+async def test_what_overtakes_waits_for_no_file(api: FakeBotAPI, chat: Chat) -> None:
+    """Whatever it is written under."""
+    api.gate("getFile")
+    await chat.photo(PNG, "/stop")
+    [inbound] = await received(api, chat)
+    assert inbound.content == (Text("/stop"),)
+
+
+async def test_a_rich_message_can_be_a_command(api: FakeBotAPI, chat: Chat) -> None:
+    """Wherever its text stands."""
+    await chat.send({"rich_message": {"markdown": "/stop"}})
+    async with open_switchboard(api, quiet, allow=(chat.id,)) as board:
+        await board.until(1)
+    assert [
+        (one.text, envelope.manner) for one, envelope in zip(board.inbounds, board.accepted.values(), strict=True)
+    ] == [("/stop", "pass")]
 
 
 async def test_a_quote_cannot_be_broken_out_of(api: FakeBotAPI, chat: Chat) -> None:

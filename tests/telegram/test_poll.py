@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -165,6 +166,16 @@ async def test_deafness_is_noticed(api: FakeBotAPI, chat: Chat, caplog: pytest.L
     assert "building new connections" in caplog.text
 
 
+async def test_a_flood_is_no_deafness(api: FakeBotAPI, chat: Chat, caplog: pytest.LogCaptureFixture) -> None:
+    """A wait that Telegram asks for may be longer than its silence may last."""
+    api.fail("getUpdates", 429, parameters={"retry_after": 1})
+    patience = Patience(deaf_s=0.5, backoff_s=0.005, backoff_max_s=0.02)
+    await chat.say("hi")
+    async with open_switchboard(api, allow=(chat.id,), pace=replace(HURRIED, patience=patience)) as board:
+        await board.until(1)
+        assert "building new connections" not in caplog.text
+
+
 async def test_a_poison_update_is_kept_aside(api: FakeBotAPI, chat: Chat) -> None:
     """It is accepted, cannot be read, and holds up nobody."""
     api.updates.put({"update_id": 1, "message": {"message_id": "x"}})
@@ -177,6 +188,91 @@ async def test_a_poison_update_is_kept_aside(api: FakeBotAPI, chat: Chat) -> Non
         await board.until(3)
     assert [type(failure) for failure in board.failures] == [ValueError, ValueError]
     assert str(board.accepted["telegram:123456:1"].key) == "telegram:unreadable"
+
+
+@pytest.mark.parametrize("date", [10**12, 7 * 10**16, 10**30], ids=["year", "calendar", "clock"])
+async def test_a_date_beyond_all_dates_is_kept_aside(api: FakeBotAPI, chat: Chat, date: int) -> None:
+    """With plain words, as whatever else cannot be read."""
+    who = {"id": chat.id, "is_bot": False, "first_name": "Olga"}
+    said = {"message_id": 7, "date": date, "chat": {"id": chat.id, "type": "private"}, "from": who, "text": "hi"}
+    api.updates.put({"update_id": 1, "message": said})
+    async with open_switchboard(api, allow=(chat.id,)) as board:
+        await board.until(1)
+    [failure] = board.failures
+    assert "not an update as Telegram describes it" in str(failure)
+
+
+async def test_a_chat_that_is_no_key_is_kept_aside(api: FakeBotAPI, chat: Chat) -> None:
+    """As an update whose chat cannot be made out at all."""
+    said = {
+        "message_id": 7,
+        "date": 1,
+        "chat": {"id": 10**600, "type": "private"},
+        "from": {"id": chat.id},
+        "text": "a",
+    }
+    api.updates.put({"update_id": 1, "message": said})
+    await chat.say("hi")
+    async with open_switchboard(api, allow=(chat.id,)) as board:
+        await chat.until(lambda chat: chat.texts == ["echo: hi"])
+        await board.until(2)
+    assert str(board.accepted["telegram:123456:1"].key) == "telegram:unreadable"
+
+
+class BrokenBook(PairingBook):
+    """Stumbles over some people."""
+
+    async def is_paired(self, user_id: int) -> bool:
+        if user_id == 66:
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        return await super().is_paired(user_id)
+
+
+async def test_an_update_that_breaks_the_gate_is_kept_aside(
+    api: FakeBotAPI, chat: Chat, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody else is kept from being heard by it, and what nobody let in is never read."""
+    person = {"id": 66, "is_bot": False, "first_name": "Eve"}
+    room = {"id": 66, "type": "private"}
+    said = {"message_id": 7, "date": 1, "chat": room, "from": person, "text": "a"}
+    api.updates.put({"update_id": 1, "message": said})
+    await chat.say("hi")
+    async with open_switchboard(api, allow=(chat.id,), book=BrokenBook()) as board:
+        await chat.until(lambda chat: chat.texts == ["echo: hi"])
+        await board.until(2)
+    assert [type(failure) for failure in board.failures] == [ValueError]
+    assert str(board.accepted["telegram:123456:1"].key) == "telegram:unreadable"
+    assert "OverflowError" in caplog.text
+
+
+async def test_an_error_that_ends_the_channel_is_named(api: FakeBotAPI, chat: Chat) -> None:
+    """Not the group of tasks that it came out of."""
+
+    async def refuse(envelope: Envelope) -> bool:
+        raise KeyError("inbox")
+
+    channel = Telegram(
+        TelegramSettings(token=api.token, base_url=api.url, allow=(chat.id,)), PairingBook(), pace=HURRIED
+    )
+    await chat.say("hi")
+    with pytest.raises(KeyError, match="inbox"):
+        await channel.run(refuse)
+    await channel.close()
+
+
+async def test_a_full_disk_is_asked_less_and_less_often(
+    api: FakeBotAPI, chat: Chat, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That Telegram answers does not help it."""
+    patience = Patience(backoff_s=0.005, backoff_max_s=0.3)
+    await chat.say("hi")
+    async with open_switchboard(api, allow=(chat.id,), pace=replace(HURRIED, patience=patience)) as board:
+        board.refusals = 8
+        await chat.until(lambda chat: chat.texts == ["echo: hi"])
+    told = [record.created for record in caplog.records if "could not be kept" in record.getMessage()]
+    rests = [after - before for before, after in itertools.pairwise(told)]
+    assert len(told) == 8
+    assert rests[-1] > 0.005 * 1.5**6
 
 
 async def test_the_menu_is_set(api: FakeBotAPI, chat: Chat) -> None:
@@ -235,6 +331,18 @@ async def test_a_download_that_fails_may_work_later(api: FakeBotAPI, chat: Chat)
     """It says so to whoever tries again."""
     api.fail("getFile", 502)
     await chat.photo(b"x")
+    async with open_switchboard(api, allow=(chat.id,)) as board:
+        await board.until(1)
+    [failure] = board.failures
+    assert isinstance(failure, ChannelError)
+    assert failure.retryable
+
+
+async def test_a_file_without_a_place_may_have_one_later(api: FakeBotAPI, chat: Chat) -> None:
+    """Telegram need not say where a file is."""
+    await chat.document("a.txt", b"hello")
+    [file] = api.world.files.values()
+    api.world.files[file.id] = replace(file, path="")
     async with open_switchboard(api, allow=(chat.id,)) as board:
         await board.until(1)
     [failure] = board.failures

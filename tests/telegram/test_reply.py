@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from nanochat.channels.telegram.formatted import Formatted
+from nanochat.channels.telegram.text import render
 from nanochat.errors import ChannelError
 from nanochat.events import Inbound, Notice, Sender, Text, TextDelta, ToolFinished, ToolStarted, TurnDone, TurnFailed
 from nanochat.keys import SessionKey
-from nanochat.ports import SentPart
+from nanochat.ports import Emit, SentPart
 from tests.fakes.bot_api import Chat, FakeBotAPI, User
 from tests.fakes.memory_channel import ForgetfulMemory
 from tests.fakes.scripted_handler import STATS, Pause, Script, ScriptedHandler, said
-from tests.telegram.switchboard import Switchboard, open_switchboard
+from tests.telegram.switchboard import HURRIED, Switchboard, open_switchboard
 
 FIRST = "It was a dark and stormy night, and the rain fell in torrents"
 STOP = "◼ Stop"
@@ -155,7 +158,7 @@ async def test_a_last_remark_stays(api: FakeBotAPI, chat: Chat) -> None:
         ([TurnFailed("the model is overloaded", "ab12")], "⚠️ the model is overloaded (error ab12)"),
         (
             [TextDelta("So far"), TurnFailed("cut", kept=True)],
-            "So far\n\n⚠️ cut; what was said so far is kept",
+            "So far\n\n⚠️ cut",
         ),
     ],
     ids=["command", "stopped", "stopped before a word", "nothing", "failed", "failed in the middle"],
@@ -174,10 +177,134 @@ async def test_the_stop_button_stops(api: FakeBotAPI, chat: Chat) -> None:
         await chat.until(lambda chat: chat.texts)
         press = await chat.press(STOP)
         await board.until(2)
-    assert press.answered
+        await api.until(lambda _: press.answered)
     assert chat.texts == [f"{FIRST}\n\n(stopped)"]
     assert chat.last.buttons == {}
     assert board.inbounds[1].text == "/stop"
+
+
+async def test_a_press_stops_before_it_is_answered(api: FakeBotAPI, chat: Chat) -> None:
+    """Its waiting sign is the lesser thing, and may not come off at all."""
+    api.gate("answerCallbackQuery")
+    script: Script = [TextDelta(FIRST), Pause(), *said(" for ever")]
+    async with open_switchboard(api, ScriptedHandler(script), allow=(chat.id,)) as board:
+        await chat.say("tell")
+        await chat.until(lambda chat: chat.texts)
+        await chat.press(STOP)
+        async with asyncio.timeout(4):
+            await board.until(2)
+    assert chat.texts == [f"{FIRST}\n\n(stopped)"]
+
+
+async def test_the_button_of_an_answer_that_is_over_stops_nothing(api: FakeBotAPI, chat: Chat) -> None:
+    """It goes, and says so; the answer that runs is let be."""
+    first, second = Pause(), Pause()
+    scripts: dict[str, Script] = {
+        "one": [TextDelta(FIRST), first, *said("!")],
+        "two": [TextDelta(FIRST), second, *said("?")],
+    }
+
+    async def handler(inbound: Inbound, emit: Emit) -> None:
+        await ScriptedHandler(scripts[inbound.text])(inbound, emit)
+
+    async with open_switchboard(api, handler, allow=(chat.id,)) as board:
+        await chat.say("one")
+        await chat.until(lambda chat: chat.texts)
+        old = chat.last
+        rows = old.reply_markup
+        first.go.set()
+        await board.until(1)
+        old.reply_markup = rows
+        await chat.say("two")
+        await chat.until(lambda chat: len(chat.texts) == 2)
+        press = await chat.press(STOP, on=old)
+        await api.until(lambda _: press.answered and not old.buttons)
+        assert press.text == "this one is over"
+        second.go.set()
+        await board.until(2)
+    assert chat.texts == [f"{FIRST}!", f"{FIRST}?"]
+
+
+async def test_a_button_that_is_not_ours_does_nothing(api: FakeBotAPI, chat: Chat) -> None:
+    """Whatever it sends, it is no Stop."""
+    pause = Pause()
+    async with open_switchboard(api, ScriptedHandler([TextDelta(FIRST), pause, *said("!")]), allow=(chat.id,)) as board:
+        await chat.say("tell")
+        await chat.until(lambda chat: chat.texts)
+        chat.last.reply_markup = {"inline_keyboard": [[{"text": "Other", "callback_data": "stop"}]]}
+        press = await chat.press("Other")
+        await api.until(lambda _: press.answered)
+        pause.go.set()
+        await board.until(1)
+    assert chat.texts == [f"{FIRST}!"]
+    assert len(board.accepted) == 1
+
+
+async def test_a_long_outage_of_sending_costs_no_answer(api: FakeBotAPI, chat: Chat) -> None:
+    """What may have arrived five times over is told again later, marked."""
+    api.fail("sendMessage", 502, times=5)
+    async with open_switchboard(api, ScriptedHandler(said("Yes.")), allow=(chat.id,)) as board:
+        board.retries = 5
+        await chat.say("hi")
+        await board.until(1)
+    assert board.failures == []
+    assert chat.texts == ["↻ Yes."]
+
+
+# --- what is broken on our side ----------------------------------------------------------------------------------------
+
+
+async def test_what_cannot_be_formatted_is_shown_as_it_is(
+    api: FakeBotAPI, chat: Chat, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While it grows and at its end; and the next one as it should be."""
+
+    def fragile(text: str) -> Formatted:
+        if "boom" in text:
+            raise RecursionError("too deep")
+        return render(text)
+
+    pause = Pause()
+    scripts: dict[str, Script] = {
+        "one": [TextDelta(f"*boom* {FIRST}"), pause, TurnDone("", mark="max_tokens")],
+        "two": said("*fine*"),
+    }
+
+    async def handler(inbound: Inbound, emit: Emit) -> None:
+        await ScriptedHandler(scripts[inbound.text])(inbound, emit)
+
+    pace = replace(HURRIED, showing=replace(HURRIED.showing, render=fragile))
+    async with open_switchboard(api, handler, allow=(chat.id,), pace=pace) as board:
+        await chat.say("one")
+        await chat.until(lambda chat: chat.texts == [f"*boom* {FIRST}"])
+        pause.go.set()
+        await chat.say("two")
+        await board.until(2)
+    assert chat.texts == [f"*boom* {FIRST}\n\n(cut short: the reply reached model.max_tokens)", "fine"]
+    assert "could not be formatted" in caplog.text
+
+
+class BrokenMemory(ForgetfulMemory):
+    """Fails in a way that nobody thought of."""
+
+    async def parts(self) -> tuple[SentPart, ...]:
+        raise KeyError("place")
+
+
+async def test_a_reply_that_breaks_is_alone_with_it(
+    api: FakeBotAPI, chat: Chat, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The polling and the other replies go on; its own failure is told to whoever waits for it."""
+    async with open_switchboard(api, allow=(chat.id,)) as board:
+        message = await chat.say("hi")
+        board.memories[f"telegram:{api.token.partition(':')[0]}:{message.update_id}"] = BrokenMemory()
+        await board.until(1)
+        await chat.say("and now?")
+        await board.until(2)
+    [failure] = board.failures
+    assert str(failure) == "the answer could not be shown; the log tells why"
+    assert chat.texts == ["echo: and now?"]
+    assert "KeyError" in caplog.text
 
 
 # --- long answers ------------------------------------------------------------------------------------------------------

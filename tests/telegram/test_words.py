@@ -45,6 +45,18 @@ def test_nothing_counts_after_the_end() -> None:
     assert (said.text, said.line) == ("a", "")
 
 
+def test_an_ending_takes_the_place_of_a_notice() -> None:
+    """What was waited for is over; without an ending of its own, a remark stays."""
+    assert words(Notice("trying again in 4 s"), TurnFailed("overloaded")).line == "⚠️ overloaded"
+    assert words(Notice("waiting for a turn"), TurnDone("", mark="stopped")).line == "(stopped)"
+    assert words(TextDelta("a"), Notice("90% in use"), TurnDone("a")).line == "90% in use"
+
+
+def test_what_is_kept_is_said_once() -> None:
+    """The message says so itself."""
+    assert words(TurnFailed("cut; what was said is kept", kept=True)).line == "⚠️ cut; what was said is kept"
+
+
 def test_unknown_marks_are_told_as_they_are() -> None:
     """A mark that comes later is still a reason."""
     assert words(TurnDone("a", mark="tired")).line == "(cut short: tired)"

@@ -25,9 +25,9 @@ from nanochat.channels.telegram.parse import Parser
 from nanochat.channels.telegram.parts import Outbox, Parts
 from nanochat.channels.telegram.poll import BAD_TOKEN, Patience, Poll
 from nanochat.channels.telegram.text import render
-from nanochat.channels.telegram.verdicts import Verdict, verdict
-from nanochat.channels.telegram.wire import Room, Wire, bot_id_of
-from nanochat.errors import ChannelError
+from nanochat.channels.telegram.verdicts import FAULTS, Verdict, verdict
+from nanochat.channels.telegram.wire import STOP, Room, Wire, bot_id_of
+from nanochat.errors import ChannelError, LedgerError, NanochatError
 from nanochat.events import Inbound, ReplyEvent, TurnDone
 from nanochat.keys import SessionKey
 from nanochat.ports import Accept, Envelope, Receipt, Reply, ReplyMemory
@@ -91,12 +91,16 @@ class Telegram:
         self._wire = Wire(settings.token, settings.base_url)
         self._gate = Gate(settings.allow, settings.owner, pairings)
         self._envelopes = Envelopes(self._bot.id, settings.groups, clock, pace.together_s)
-        self._parser = Parser(self._wire, self._gate)
+        self._parser = Parser(self._wire, self._gate, self._acknowledge)
         self._poll = Poll(self._wire, pace.patience, time.monotonic)
         pacer = Pacer(pace.rates, time.monotonic, asyncio.sleep)
         self._outbox = Outbox(self._wire, pacer, {}, self._count_repeat, pace.rates.rest_s)
         self._group: asyncio.TaskGroup | None = None
         self._asked: OrderedDict[str, int] = OrderedDict()
+        # The replies that grow, by what their buttons name.
+        self._live: dict[str, LiveReply] = {}
+        # Who is being told a pairing code just now.
+        self._told: set[int] = set()
         self._is_private: bool | None = None
         self.repeated = 0
 
@@ -112,8 +116,9 @@ class Telegram:
                 finally:
                     self._group = None
         except BaseExceptionGroup as errors:
-            if isinstance(error := errors.exceptions[0], ChannelError) and len(errors.exceptions) == 1:
-                raise error from None
+            # What ended it is named, not the group of tasks that it came out of.
+            if len(errors.exceptions) == 1:
+                raise errors.exceptions[0] from None
             raise
 
     async def parse(self, envelopes: Sequence[Envelope]) -> Inbound:
@@ -134,7 +139,9 @@ class Telegram:
         """See `ports.Channel.reply_to`."""
         if inbound.source_id.endswith(PRESS):
             return _Pressed()
-        reply = self._reply(inbound.key, memory, self._asked.get(inbound.source_id))
+        stop = _place_of(inbound.source_id)
+        reply = self._reply(inbound.key, memory, self._asked.get(inbound.source_id), stop)
+        self._live = {name: live for name, live in self._live.items() if not live.is_final} | {stop: reply}
         if self._group is not None:
             reply.start(self._group)
         return reply
@@ -200,6 +207,20 @@ class Telegram:
             _log.warning("telegram: the menu of commands could not be set (%s)", type(error).__name__)
 
     async def _take(self, accept: Accept, update: Mapping[str, Json]) -> None:
+        """Bring one update in; one that something stumbles over is kept aside, so that those behind it are heard.
+
+        Raises:
+            LedgerError: it could not be kept.
+        """
+        try:
+            await self._sort(accept, update)
+        except LedgerError:
+            raise
+        except (NanochatError, *FAULTS) as error:
+            _log.error("telegram: update %s is kept aside", update.get("update_id"), exc_info=error)
+            await accept(self._envelopes.unreadable(update))
+
+    async def _sort(self, accept: Accept, update: Mapping[str, Json]) -> None:
         """Bring one update in, or see that it is none of ours."""
         facts = facts_of(update, self._bot)
         if facts is None:
@@ -209,32 +230,77 @@ class Telegram:
             return
         elif not await self._gate.admits(facts):
             await self._turn_away(facts)
-        elif (envelope := self._envelopes.pack(facts, update)) is not None:
-            await accept(envelope)
+        elif facts.kind == "press" and not self._stops(facts):
+            if self._group is not None:
+                self._group.create_task(self._let_be(facts))
+        else:
+            await accept(self._envelopes.pack(facts, update))
+
+    def _stops(self, facts: Facts) -> bool:
+        """Whether what a pressed button names is under way: a Stop is meant for that answer, and for no other."""
+        name = facts.text.removeprefix(STOP) if facts.text.startswith(STOP) else ""
+        return name in self._live and not self._live[name].is_final
+
+    async def _let_be(self, facts: Facts) -> None:
+        """Answer a press that stops nothing, and take a Stop away that has nothing to stop."""
+        is_stop = facts.text.startswith(STOP)
+        try:
+            await self._wire.answer_press(facts.press, "this one is over" if is_stop else "")
+            if is_stop:
+                async with self._outbox.pacer.slot(facts.room.chat):
+                    await self._wire.take_button(facts.room, facts.message_id)
+        except TelegramError as error:
+            _log.info("telegram: an old button could not be answered (%s)", type(error).__name__)
 
     async def _turn_away(self, facts: Facts) -> None:
         _log.info("telegram: %s is not allowed in", facts.user_id)
+        if facts.user_id in self._told:
+            return
         line = await self._gate.introduce(facts)
         if line is not None and self._group is not None:
-            self._group.create_task(self._tell(facts.room, line))
+            self._told.add(facts.user_id)
+            self._group.create_task(self._tell(facts, line))
 
-    async def _tell(self, room: Room, line: str) -> None:
+    async def _tell(self, facts: Facts, line: str) -> None:
+        """Tell a pairing code; one that could not be told is told with the person's next message."""
         try:
-            async with self._outbox.pacer.slot(room.chat):
-                await self._wire.send(room, render(line), stop=False, quiet=False, answers=None)
+            async with self._outbox.pacer.slot(facts.room.chat):
+                await self._wire.send(facts.room, render(line), stop="", quiet=False, answers=None)
+            await self._gate.told(facts.user_id)
         except TelegramError as error:
             _log.warning("telegram: a pairing code could not be told (%s)", type(error).__name__)
+        except LedgerError as error:
+            _log.error("telegram: that a pairing code was told could not be noted: %s", error)
+        finally:
+            self._told.discard(facts.user_id)
+
+    def _acknowledge(self, press_id: str) -> None:
+        """Take the waiting sign off a pressed button, beside what the press asks for."""
+        if self._group is not None:
+            self._group.create_task(self._answer_press(press_id))
+
+    async def _answer_press(self, press_id: str) -> None:
+        try:
+            await self._wire.answer_press(press_id, "stopping")
+        except TelegramError as error:
+            # A press that is older than a minute has no sign any more, and the poll loop knows of a bad token.
+            _log.info("telegram: a press could not be answered (%s)", type(error).__name__)
 
     # --- going out ---------------------------------------------------------------------------------------------------
 
-    def _reply(self, key: SessionKey, memory: ReplyMemory, answers: int | None) -> LiveReply:
+    def _reply(self, key: SessionKey, memory: ReplyMemory, answers: int | None, stop: str = "") -> LiveReply:
         # Where a key names no chat, Telegram says that there is none.
-        parts = Parts(self._outbox, room_of(key) or Room(0), memory, answers)
+        parts = Parts(self._outbox, room_of(key) or Room(0), memory, answers, stop)
         return LiveReply(self._outbox, parts, self._showing, time.monotonic)
 
     def _count_repeat(self) -> None:
         self.repeated += 1
         _log.warning("telegram: it is not known whether a message arrived; it is sent once more, marked")
+
+
+def _place_of(source_id: str) -> str:
+    """The update's own number, short enough for a button."""
+    return source_id.rpartition(":")[2]
 
 
 class _Pressed:

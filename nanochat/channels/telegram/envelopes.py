@@ -23,12 +23,16 @@ __all__ = [
     "KINDS",
     "PRESS",
     "TOGETHER_S",
+    "UNREADABLE",
     "BotName",
     "Envelopes",
     "Facts",
     "facts_of",
+    "is_command",
     "key_of",
     "length_units",
+    "own_words",
+    "rich_text",
     "room_of",
 ]
 
@@ -37,6 +41,9 @@ KINDS = ["message", "edited_message", "callback_query"]
 
 PRESS = ":press"
 """What the source id of a pressed button ends in."""
+
+UNREADABLE = SessionKey("telegram", "unreadable")
+"""Where updates are kept that cannot be made out."""
 
 # Telegram's clients cut a long text at 4,096 UTF-16 units, or a little before, at a space: whoever sends this much goes on.
 SPLIT_UNITS = 4000
@@ -69,7 +76,10 @@ _SAYINGS = (
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
-# How many messages back an edit still finds its envelope, and an album its mention: more than ever wait.
+# "at most 52 significant bits": https://core.telegram.org/bots/api#user, read 2026-11-20. A larger number is nobody.
+_LARGEST_ID = 2**52 - 1
+
+# How many albums and split texts are remembered: more than ever come within a moment.
 _REMEMBERED = 4096
 
 
@@ -83,7 +93,8 @@ class BotName:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What routing needs to know of one update. `kind` is empty for what is to be ignored."""
+    """What routing needs to know of one update. `kind` is empty for what is to be ignored. Of a button that was
+    pressed, `text` is what it sends, and `press` what Telegram calls the press."""
 
     update_id: int
     kind: Literal["", "message", "edit", "press"]
@@ -97,6 +108,7 @@ class Facts:
     is_addressed: bool = False
     is_for_other: bool = False
     is_bot: bool = False
+    press: str = ""
 
 
 def length_units(text: str) -> int:
@@ -132,13 +144,14 @@ def facts_of(update: Mapping[str, Json], bot: BotName) -> Facts | None:
     name = " ".join(str(user[part]) for part in ("first_name", "last_name") if user.get(part))
     # Who writes in a group's own name is let in with the group.
     is_bot = user.get("is_bot") is True and _map(message.get("sender_chat")).get("id") != chat_id
-    known = (room, message_id, user_id if isinstance(user_id, int) else 0, name)
+    known = (room, message_id, user_id if isinstance(user_id, int) and 0 < user_id <= _LARGEST_ID else 0, name)
     if press:
-        return Facts(update_id, "press", *known, is_addressed=True, is_bot=is_bot)
+        asked = _text(press.get("data"))
+        return Facts(update_id, "press", *known, asked, is_addressed=True, is_bot=is_bot, press=_text(press.get("id")))
     if not any(message.get(saying) for saying in _SAYINGS):
         return Facts(update_id, "", *known)
-    text = _text(message.get("text")) or _text(message.get("caption"))
-    command, is_ours = _command(_without_mention(text, bot), bot)
+    text = _text(message.get("text")) or _text(message.get("caption")) or rich_text(message.get("rich_message"))
+    command, is_ours = _command(own_words(text, bot))
     return Facts(
         update_id,
         "edit" if "edited_message" in update else "message",
@@ -152,8 +165,43 @@ def facts_of(update: Mapping[str, Json], bot: BotName) -> Facts | None:
     )
 
 
+def own_words(text: str, bot: BotName) -> str:
+    """What somebody says to the bot, without its name in front and in a command: `@bot, /stop@bot` is `/stop`."""
+    if bot.username:
+        name = re.escape(f"@{bot.username}")
+        text = re.sub(rf"\A\s*{name}\b[\s,:]*", "", text, flags=re.IGNORECASE)
+        text = re.sub(rf"\A(\s*/\w+){name}\b", r"\1", text, flags=re.IGNORECASE)
+    return text.strip() and text
+
+
+def is_command(words: str) -> bool:
+    """Whether somebody's own words ask something of nanochat itself; no command of its own has a digit."""
+    command, _ = _command(words)
+    return bool(command) and not any(map(str.isdigit, command))
+
+
+def rich_text(rich: object) -> str:
+    """The text of a rich message, where this is one."""
+    # A kind that came after the SDK's version: https://core.telegram.org/bots/api-changelog, read 2026-11-20.
+    return str(rich.get("markdown") or rich.get("text") or "") if isinstance(rich, Mapping) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A text that a client had cut: its `group`, until when more may come, and the newest part; `is_whole` after a short one."""
+
+    group: str
+    until: datetime
+    newest: int
+    is_whole: bool = False
+
+
 class Envelopes:
-    """Packs updates, and remembers what the next ones may belong to. `groups` says what is heard there."""
+    """Packs updates, and remembers what the next ones may belong to. `groups` says what is heard there.
+
+    The same update is packed the same way again: one that the inbox could not take comes once more. What it remembers dies with
+    the process: the rest of a text that was being sent just then is a message of its own.
+    """
 
     def __init__(
         self,
@@ -166,9 +214,8 @@ class Envelopes:
         self._groups = groups
         self._clock = clock
         self._together_s = together_s
-        self._sources: OrderedDict[tuple[int, int], str] = OrderedDict()
         self._albums: OrderedDict[tuple[int, str], None] = OrderedDict()
-        self._open: OrderedDict[tuple[Room, int], tuple[str, datetime]] = OrderedDict()
+        self._cuts: OrderedDict[tuple[Room, int], _Cut] = OrderedDict()
 
     def hears(self, facts: Facts) -> bool:
         """Whether this is said to the bot: always in a private chat, in a group as the setting says."""
@@ -182,27 +229,29 @@ class Envelopes:
             return True
         return (facts.room.chat, facts.album) in self._albums or self._continues(facts) is not None
 
-    def pack(self, facts: Facts, update: Mapping[str, Json]) -> Envelope | None:
-        """The envelope of an update that is heard; None for an edit of what was never heard."""
+    def pack(self, facts: Facts, update: Mapping[str, Json]) -> Envelope:
+        """The envelope of an update that is heard."""
         key = key_of(facts.room)
         source_id = f"telegram:{self._bot_id}:{facts.update_id}"
         if facts.kind == "press":
             return Envelope(source_id + PRESS, key, _body(update), manner="pass")
-        place = (facts.room.chat, facts.message_id)
+        place = str(facts.message_id)
         if facts.kind == "edit":
-            replaced = self._sources.get(place)
-            return None if replaced is None else Envelope(source_id, key, _body(update), replaces=replaced)
-        _remember(self._sources, place, source_id)
+            return Envelope(source_id, key, _body(update), replaces=place)
         group, ready_at = self._together(facts)
         manner: Literal["wait", "pass", "stop"] = "wait"
         if not group:
             manner = "pass" if facts.command in _PASS else "stop" if facts.command in _STOP else "wait"
-        return Envelope(source_id, key, _body(update), group, ready_at, manner)
+        return Envelope(source_id, key, _body(update), group, ready_at, manner, place=place)
 
     def unreadable(self, update: Mapping[str, Json]) -> Envelope:
-        """The envelope of an update whose chat cannot be made out: kept, so that `nanochat why` can show it."""
+        """The envelope of an update that cannot be made out: kept, so that `nanochat why` can show it."""
         source_id = f"telegram:{self._bot_id}:{update.get('update_id')}"
-        return Envelope(source_id, SessionKey("telegram", "unreadable"), _body(update))
+        try:
+            body = _body(update)
+        except (RecursionError, ValueError) as error:
+            body = json.dumps({"lost": type(error).__name__})
+        return Envelope(source_id, UNREADABLE, body)
 
     def _together(self, facts: Facts) -> tuple[str, datetime | None]:
         """The group that a message belongs to, and when it may be taken up."""
@@ -211,21 +260,19 @@ class Envelopes:
             return f"telegram:{facts.room.chat}:album:{facts.album}", soon
         begun = self._continues(facts)
         is_long = length_units(facts.text) >= SPLIT_UNITS
-        place = (facts.room, facts.user_id)
         if begun is None and not is_long:
             return "", None
         group = begun or f"telegram:{facts.room.chat}:text:{facts.message_id}"
-        if is_long:
-            _remember(self._open, place, (group, soon))
-            return group, soon
-        self._open.pop(place, None)
-        return group, self._clock()
+        _remember(self._cuts, (facts.room, facts.user_id), _Cut(group, soon, facts.message_id, is_whole=not is_long))
+        return group, soon if is_long else self._clock()
 
     def _continues(self, facts: Facts) -> str | None:
-        """The split text that a text may be the next part of."""
-        group, until = self._open.get((facts.room, facts.user_id), ("", None))
-        is_open = until is not None and self._clock() <= until
-        return group if is_open and facts.text and not facts.command and not facts.album else None
+        """The split text that a text may be the next part of, or is the newest one of."""
+        cut = self._cuts.get((facts.room, facts.user_id))
+        if cut is None or not facts.text or facts.command or facts.album:
+            return None
+        is_next = not cut.is_whole and self._clock() <= cut.until
+        return cut.group if is_next or cut.newest == facts.message_id else None
 
 
 def _body(update: Mapping[str, Json]) -> str:
@@ -248,17 +295,10 @@ def _text(value: Json) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _without_mention(text: str, bot: BotName) -> str:
-    mention = f"@{bot.username}"
-    return text[len(mention) :].lstrip() if bot.username and text.lower().startswith(mention.lower()) else text
-
-
-def _command(text: str, bot: BotName) -> tuple[str, bool]:
-    """The command that a text begins with, and whether it may be ours: one without a name is everybody's."""
-    form = _COMMAND.match(text)
-    if form is None:
-        return "", False
-    return form[1].lower(), form[2] is None or form[2].lower() == bot.username.lower()
+def _command(words: str) -> tuple[str, bool]:
+    """The command that somebody's own words begin with, and whether it may be ours: one without a name is everybody's."""
+    form = _COMMAND.match(words.lstrip())
+    return (form[1].lower(), form[2] is None) if form is not None else ("", False)
 
 
 def _names(message: Mapping[str, Json], bot: BotName) -> bool:

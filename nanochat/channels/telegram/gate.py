@@ -19,7 +19,12 @@ class Pairings(Protocol):
     async def is_paired(self, user_id: int) -> bool: ...
 
     async def offer(self, user_id: int, name: str) -> str | None:
-        """A code for a person who is not known yet; None where one was told within the hour, or too many wait."""
+        """A code for a person who is not known yet, the same until it was `told`; None where it was told within the hour, or too
+        many wait."""
+        ...
+
+    async def told(self, user_id: int) -> None:
+        """The person has the code that was offered."""
         ...
 
 
@@ -43,7 +48,7 @@ class Gate:
         return bool(facts.user_id) and await self._pairings.is_paired(facts.user_id)
 
     async def introduce(self, facts: Facts) -> str | None:
-        """What a person who may not be heard is told: how to be let in, once in a while; in a group nothing."""
+        """What to tell a person who may not be heard: how to be let in, until it was `told`; in a group nothing."""
         if facts.room.is_group or facts.kind != "message" or not facts.user_id:
             return None
         code = await self._pairings.offer(facts.user_id, facts.user_name)
@@ -53,6 +58,10 @@ class Gate:
             f"I do not know you yet. If this bot is yours, or its owner expects you, this code lets you in within an hour:\n\n"
             f"`nanochat telegram pair {code}`"
         )
+
+    async def told(self, user_id: int) -> None:
+        """The person has read, or can read, what `introduce` said."""
+        await self._pairings.told(user_id)
 
     def is_owner(self, user_id: int, *, in_group: bool) -> bool:
         """Owners are owners in private only: a group reads along."""

@@ -8,6 +8,7 @@ a message is sent.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,15 @@ from nanochat.channels.telegram.formatted import Formatted, units
 from nanochat.channels.telegram.parts import REPEATED, File, Outbox, Part, Parts, Wanted, with_line
 from nanochat.channels.telegram.split import LIMIT_UNITS, MAX_PARTS, overflow, split
 from nanochat.channels.telegram.text import render
+from nanochat.channels.telegram.verdicts import FAULTS
 from nanochat.channels.telegram.words import Words
 from nanochat.errors import ChannelError, LedgerError
 from nanochat.events import ReplyEvent
 from nanochat.ports import Receipt
 
 __all__ = ["LiveReply", "Showing"]
+
+_log = logging.getLogger(__name__)
 
 # A message that has to be repeated has its mark in front.
 _LIMIT_UNITS = LIMIT_UNITS - units(REPEATED)
@@ -33,7 +37,7 @@ _FILE_CAPTION = "the whole answer"
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """How a reply is shown, in seconds and characters. `grows` is off where only the end is shown.
+    """How a reply is shown, in seconds and characters. `grows` is off where only the end is shown; `render` reads Markdown.
 
     A typing sign lasts five seconds (https://core.telegram.org/bots/api#sendchataction, read 2026-11-20). It waits a moment: a
     command is answered at once, and needs none. It ends with the first text, after three failures, or when nothing has come for
@@ -41,6 +45,7 @@ class Showing:
     """
 
     grows: bool = True
+    render: Callable[[str], Formatted] = render
     first_chars: int = 40
     first_s: float = 1.0
     typing_after_s: float = 0.2
@@ -75,6 +80,11 @@ class LiveReply:
             self._spoke_at = self._clock()
         self._changed.set()
 
+    @property
+    def is_final(self) -> bool:
+        """Whether all was said; it may not all be shown yet."""
+        return self._words.is_final
+
     def start(self, group: asyncio.TaskGroup) -> None:
         """Show it as it grows, in a task of `group`; one that is cancelled leaves the rest to `settle`."""
         self._worker = group.create_task(self._work())
@@ -97,6 +107,10 @@ class LiveReply:
             self._failure = error
         except LedgerError as error:
             self._failure = ChannelError(f"the answer could not be noted: {error}", retryable=True)
+        except FAULTS as error:
+            # One reply that cannot be shown must not take the others, and the polling, down with it.
+            _log.error("telegram: a reply could not be shown", exc_info=error)
+            self._failure = ChannelError("the answer could not be shown; the log tells why")
         # What failed before the end was known is tried once more with the end.
         self._is_over = self._words.is_final
 
@@ -138,7 +152,7 @@ class LiveReply:
 
     def _whole(self) -> Sequence[Wanted]:
         text, line = self._words.text, self._words.line
-        parts = _cut(with_line(render(text), line)) if line else self._pieces(text)
+        parts = _cut(with_line(self._formatted(text), line)) if line else self._pieces(text)
         parts = parts or [Formatted("(no text)", ())]
         if not overflow(parts):
             return [Part(part) for part in parts]
@@ -148,8 +162,16 @@ class LiveReply:
 
     def _pieces(self, text: str) -> list[Formatted]:
         if self._split[0] != text:
-            self._split = (text, _cut(render(text)))
+            self._split = (text, _cut(self._formatted(text)))
         return list(self._split[1])
+
+    def _formatted(self, text: str) -> Formatted:
+        """A text as it should look; where that fails, as it is: unformatted is better than unsaid."""
+        try:
+            return self._showing.render(text)
+        except FAULTS as error:
+            _log.error("telegram: a text could not be formatted, and is shown as it is", exc_info=error)
+            return Formatted(text.encode("utf-8", "replace").decode(), ())
 
     def _is_worth_showing(self) -> bool:
         if self._parts.message_ids:

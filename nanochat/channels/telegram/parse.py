@@ -6,14 +6,13 @@ Knows the SDK's messages, and fetches files. Does not know who may speak: what c
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC
 
 from telegram import Document, Message, PhotoSize, Update, User
 from telegram.error import BadRequest, TelegramError
 
-from nanochat.channels.telegram.envelopes import BotName, length_units
+from nanochat.channels.telegram.envelopes import UNREADABLE, BotName, is_command, length_units, own_words, rich_text
 from nanochat.channels.telegram.gate import Gate
 from nanochat.channels.telegram.media import (
     FETCH_LIMIT_BYTES,
@@ -22,8 +21,7 @@ from nanochat.channels.telegram.media import (
     read_document,
     read_picture,
 )
-from nanochat.channels.telegram.poll import BAD_TOKEN
-from nanochat.channels.telegram.verdicts import Verdict, verdict
+from nanochat.channels.telegram.verdicts import FAULTS, Verdict, verdict
 from nanochat.channels.telegram.wire import Wire
 from nanochat.errors import ChannelError
 from nanochat.events import Attachment, Inbound, Part, Sender, Text
@@ -52,11 +50,12 @@ _KINDS = (
 
 
 class Parser:
-    """Reads what envelopes hold. Safe to call concurrently."""
+    """Reads what envelopes hold. Safe to call concurrently. `on_press` is told of every pressed button, and never waits."""
 
-    def __init__(self, wire: Wire, gate: Gate) -> None:
+    def __init__(self, wire: Wire, gate: Gate, on_press: Callable[[str], None]) -> None:
         self._wire = wire
         self._gate = gate
+        self._on_press = on_press
 
     async def parse(self, envelopes: Sequence[Envelope], bot: BotName) -> tuple[Inbound, int | None]:
         """One inbound of all envelopes, in their order; and in a group the id of the message that it was.
@@ -69,18 +68,20 @@ class Parser:
         updates = [_read(envelope) for envelope in envelopes]
         first = updates[0]
         if first.callback_query is not None:
-            return await self._press(first, head), None
+            return self._press(first, head), None
         messages = [message for update in updates if (message := update.message or update.edited_message)]
         if not messages:
             raise ValueError(f"{head.source_id}: an update without a message")
         lead = messages[0]
         in_group = lead.chat.type != "private"
-        parts: list[Part] = await self._quoted(lead)
         text = _joined([_said(message, bot) for message in messages])
+        is_asked = is_command(text)
+        # A command is not about what it replies to, and would be none with a quote in front.
+        parts: list[Part] = [] if is_asked else await self._quoted(lead)
         if text:
-            name = _name_of(lead)
-            parts.append(Text(f"{name}: {text}" if in_group and not text.startswith("/") else text))
-        for message in messages:
+            parts.append(Text(f"{_name_of(lead)}: {text}" if in_group and not is_asked else text))
+        # What goes by the line does not wait for files either; none of those commands takes one.
+        for message in messages if head.manner != "pass" else []:
             parts += await self._files(message)
         if sum(len(part.data) for part in parts if isinstance(part, Attachment)) > TOTAL_LIMIT_BYTES:
             raise ChannelError("these files are too large together; please send them one by one")
@@ -90,16 +91,11 @@ class Parser:
         inbound = Inbound(head.key, head.source_id, sender, tuple(parts), lead.date.astimezone(UTC))
         return inbound, lead.message_id if in_group else None
 
-    async def _press(self, update: Update, envelope: Envelope) -> Inbound:
+    def _press(self, update: Update, envelope: Envelope) -> Inbound:
         press = update.callback_query
         if press is None or press.message is None:
             raise ValueError(f"{envelope.source_id}: a button without a message")
-        try:
-            await self._wire.answer_press(press.id, "stopping")
-        except TelegramError as error:
-            # It only takes the waiting sign away, and a press that is older than a minute has none any more.
-            if verdict(error) is Verdict.TOKEN:
-                raise ChannelError(BAD_TOKEN, retryable=True) from None
+        self._on_press(press.id)
         in_group = press.message.chat.type != "private"
         sender = self._sender(press.from_user, press.from_user.full_name, in_group=in_group)
         return Inbound(envelope.key, envelope.source_id, sender, (Text("/stop"),), press.message.date.astimezone(UTC))
@@ -166,25 +162,19 @@ class Parser:
 
 
 def _read(envelope: Envelope) -> Update:
+    if envelope.key == UNREADABLE:
+        # Nobody asked whether its sender may be heard.
+        raise ValueError(f"{envelope.source_id}: an update that could not be made out when it came")
     try:
         update = Update.de_json(json.loads(envelope.body), None)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except FAULTS as error:
         raise ValueError(f"{envelope.source_id}: not an update as Telegram describes it: {error!r}") from error
     return update
 
 
 def _said(message: Message, bot: BotName) -> str:
-    """A message's own words, without the bot's name in front and in a command."""
-    rich = message.api_kwargs.get("rich_message")
-    text = message.text or message.caption or ""
-    if not text and isinstance(rich, dict):
-        # A kind that came after the SDK's version: https://core.telegram.org/bots/api-changelog, read 2026-11-20.
-        text = str(rich.get("markdown") or rich.get("text") or "")
-    if bot.username:
-        name = re.escape(f"@{bot.username}")
-        text = re.sub(rf"\A\s*{name}\b[\s,:]*", "", text, flags=re.IGNORECASE)
-        text = re.sub(rf"\A(/\w+){name}\b", r"\1", text, flags=re.IGNORECASE)
-    return text.strip() and text
+    """A message's own words."""
+    return own_words(message.text or message.caption or rich_text(message.api_kwargs.get("rich_message")), bot)
 
 
 def _joined(texts: Sequence[str]) -> str:

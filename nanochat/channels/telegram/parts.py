@@ -29,8 +29,9 @@ _log = logging.getLogger(__name__)
 REPEATED = "↻ "
 """Stands in front of a message that may have been sent before."""
 
-# Each is a message that its reader may see twice; after these the answer is left to `nanochat why`.
+# Each is a message that its reader may see once more; after these the answer waits for a better time, when one is tried.
 _MAX_REPEATS = 3
+_REPEAT_AGAIN_S = 60.0
 # How often a way that is closed is tried before the failure is handed up, and the rests between, which double.
 _TRIES = 6
 _LONGEST_REST_S = 30.0
@@ -88,18 +89,23 @@ class Outbox:
 
 
 class Parts:
-    """One reply's messages in `room`; `answers` is the message that the first of them replies to."""
+    """One reply's messages in `room`; `answers` is the message that the first of them replies to, `stop` what a button below
+    them names."""
 
-    def __init__(self, outbox: Outbox, room: Room, memory: ReplyMemory, answers: int | None = None) -> None:
+    def __init__(
+        self, outbox: Outbox, room: Room, memory: ReplyMemory, answers: int | None = None, stop: str = ""
+    ) -> None:
         self._outbox = outbox
         self._room = room
         self._memory = memory
         self._answers = answers
+        self._stop = stop
         self._sent: dict[int, _Sent] = {}
         self._loaded = False
         self._plain: set[int] = set()
         self._failures = 0
         self._repeats = 0
+        self._max_repeats = _MAX_REPEATS
 
     @property
     def room(self) -> Room:
@@ -116,6 +122,8 @@ class Parts:
         if not self._loaded:
             self._sent = {part.index: _recalled(part) for part in await self._memory.parts()}
             self._loaded = True
+            if any(not sent.message_id for sent in self._sent.values()):
+                self._max_repeats = 1
         self._failures = 0
 
     def next_step(self, wanted: Sequence[Wanted], *, is_final: bool) -> Step | None:
@@ -177,13 +185,16 @@ class Parts:
             return await wire.send_file(self.room, wanted.name, wanted.data, mark + wanted.caption)
         shown = self._dressed(index, wanted, is_repeat=is_repeat)
         answers = self._answers if index == 0 else None
-        return await wire.send(self.room, shown, stop=wanted.stop, quiet=index > 0, answers=answers)
+        return await wire.send(
+            self.room, shown, stop=self._stop if wanted.stop else "", quiet=index > 0, answers=answers
+        )
 
     async def _edit(self, index: int, wanted: Part, *, is_kept: bool) -> None:
         sent = self._sent[index]
         try:
             shown = self._dressed(index, wanted, is_repeat=sent.is_repeat)
-            await self._outbox.wire.edit(self.room, sent.message_id, shown, stop=wanted.stop)
+            stop = self._stop if wanted.stop else ""
+            await self._outbox.wire.edit(self.room, sent.message_id, shown, stop=stop)
         except TelegramError as error:
             if verdict(error) is not Verdict.SAME:
                 raise
@@ -240,8 +251,9 @@ class Parts:
         return min(rest_s, _LONGEST_REST_S)
 
     def _count_repeat(self) -> None:
-        if self._repeats >= _MAX_REPEATS:
-            raise ChannelError("telegram does not say whether the answer arrived; it is not sent again")
+        if self._repeats >= self._max_repeats:
+            words = "telegram does not say whether the answer arrived"
+            raise ChannelError(words, retryable=True, retry_after_s=_REPEAT_AGAIN_S)
         self._repeats += 1
         self._outbox.on_repeat()
 

@@ -62,17 +62,19 @@ class Poll:
         offset: int | None = None
         self._answered_at = self._clock()
         while True:
-            updates = await self._ask(offset)
-            for update in updates:
+            for update in await self._ask(offset):
                 try:
                     await take(update)
                 except LedgerError as error:
                     _log.error("telegram: an update could not be kept and is asked for again: %s", error)
                     await self._back_off()
                     break
+                finally:
+                    self._heard()
                 update_id = update.get("update_id")
                 if isinstance(update_id, int):
                     offset = update_id + 1
+                self._wait_s = self._patience.backoff_s
 
     async def _ask(self, offset: int | None) -> list[dict[str, Json]]:
         """One round trip; no updates where it failed, after the wait that the failure asks for."""
@@ -82,11 +84,11 @@ class Poll:
         except TimeoutError:
             await self._rebuild()
         except Conflict as error:
-            self._heard()
             await self._explain(error)
-        except RetryAfter as error:
             self._heard()
+        except RetryAfter as error:
             await asyncio.sleep(retry_after_s(error))
+            self._heard()
         except TelegramError as error:
             if verdict(error) is Verdict.TOKEN:
                 raise ChannelError(BAD_TOKEN) from None
@@ -96,11 +98,14 @@ class Poll:
                 await self._rebuild()
         else:
             self._heard()
-            self._wait_s = self._patience.backoff_s
+            # With updates, all is well only when they were taken: a full disk is not helped by Telegram's answers.
+            if not updates:
+                self._wait_s = self._patience.backoff_s
             return updates
         return []
 
     def _heard(self) -> None:
+        """Telegram speaks to us; the time that we took ourselves before asking again is none of deafness."""
         self._answered_at = self._clock()
 
     async def _rebuild(self) -> None:

@@ -18,7 +18,21 @@ from telegram.error import (
     TelegramError,
 )
 
-__all__ = ["Verdict", "retry_after_s", "verdict"]
+__all__ = ["FAULTS", "Verdict", "retry_after_s", "verdict"]
+
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a mistake of ours, or of a library, looks like. All of these and no more: what else there is means that the process
+ends."""
 
 
 class Verdict(Enum):

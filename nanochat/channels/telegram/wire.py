@@ -26,12 +26,13 @@ from telegram import (
 from telegram.request import HTTPXRequest
 
 from nanochat.channels.telegram.formatted import Formatted
-from nanochat.errors import SettingError
+from nanochat.errors import ChannelError, SettingError
 
-__all__ = ["STOP_DATA", "Room", "Wire", "bot_id_of"]
+__all__ = ["STOP", "Room", "Wire", "bot_id_of"]
 
-# What the Stop button sends back; at most 64 bytes, https://core.telegram.org/bots/api#inlinekeyboardbutton, read 2026-11-20.
-STOP_DATA = "stop"
+STOP = "stop:"
+"""What a Stop button sends back begins with; the name of what it stops follows, and all of it is at most 64 bytes,
+https://core.telegram.org/bots/api#inlinekeyboardbutton, read 2026-11-20."""
 
 _TELEGRAM = "https://api.telegram.org"
 _POLLING_POOL = 4
@@ -42,7 +43,6 @@ _CONNECT_S = 10.0
 # A pool that does not close in time is left to the garbage collector: the new one must not wait for it.
 _TEARDOWN_S = 5.0
 
-_STOP_BUTTON = InlineKeyboardMarkup([[InlineKeyboardButton("◼ Stop", callback_data=STOP_DATA)]])
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 
 
@@ -141,27 +141,29 @@ class Wire:
         found = await self.bot.do_api_request("get__updates", api_kwargs=asked, read_timeout=hold_s + 10)
         return found if isinstance(found, list) else []
 
-    async def send(self, room: Room, shown: Formatted, *, stop: bool, quiet: bool, answers: int | None) -> str:
-        """A new message; returns its id. `quiet` makes no sound, `answers` is the message that it replies to."""
+    async def send(self, room: Room, shown: Formatted, *, stop: str, quiet: bool, answers: int | None) -> str:
+        """A new message; returns its id. `stop` names what its button stops, empty where it has none; `quiet` makes no sound,
+        `answers` is the message that it replies to."""
         sent = await self.bot.send_message(
             room.chat,
             shown.text,
             entities=_entities(shown),
             message_thread_id=room.thread,
-            reply_markup=_STOP_BUTTON if stop else None,
+            reply_markup=_button(stop),
             disable_notification=quiet,
             link_preview_options=_NO_PREVIEW,
             reply_parameters=_quoting(answers),
         )
         return str(sent.message_id)
 
-    async def edit(self, room: Room, message_id: str, shown: Formatted, *, stop: bool) -> None:
+    async def edit(self, room: Room, message_id: str, shown: Formatted, *, stop: str) -> None:
+        """Have a message show something else; `stop` as for `send`."""
         await self.bot.edit_message_text(
             shown.text,
             chat_id=room.chat,
             message_id=int(message_id),
             entities=_entities(shown),
-            reply_markup=_STOP_BUTTON if stop else None,
+            reply_markup=_button(stop),
             link_preview_options=_NO_PREVIEW,
         )
 
@@ -177,6 +179,10 @@ class Wire:
         )
         return str(sent.message_id)
 
+    async def take_button(self, room: Room, message_id: int) -> None:
+        """Leave a message as it is, but for its button."""
+        await self.bot.edit_message_reply_markup(room.chat, message_id, reply_markup=None)
+
     async def delete(self, room: Room, message_id: str) -> None:
         await self.bot.delete_message(room.chat, int(message_id))
 
@@ -188,8 +194,15 @@ class Wire:
         await self.bot.answer_callback_query(callback_id, text)
 
     async def download(self, file_id: str) -> bytes:
-        """A file's bytes; Telegram gives up to 20 MB."""
+        """A file's bytes; Telegram gives up to 20 MB.
+
+        Raises:
+            ChannelError: Telegram does not say where the file is.
+        """
         file = await self.bot.get_file(file_id)
+        if not file.file_path:
+            # The field is optional: https://core.telegram.org/bots/api#file, read 2026-11-20.
+            raise ChannelError("telegram does not say where the file is; please send it once more", retryable=True)
         return bytes(await file.download_as_bytearray(read_timeout=60))
 
     async def set_menu(self, commands: tuple[tuple[str, str], ...]) -> None:
@@ -197,6 +210,10 @@ class Wire:
 
     async def drop_webhook(self) -> None:
         await self.bot.delete_webhook(drop_pending_updates=False)
+
+
+def _button(stop: str) -> InlineKeyboardMarkup | None:
+    return InlineKeyboardMarkup([[InlineKeyboardButton("◼ Stop", callback_data=STOP + stop)]]) if stop else None
 
 
 def _entities(shown: Formatted) -> list[MessageEntity]:

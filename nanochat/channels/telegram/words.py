@@ -25,7 +25,7 @@ _LINE_CHARS = 160
 class Words:
     """Gathers events. `text` is Markdown and exact; `line` is plain, changes as it likes, and is empty where all is said.
 
-    A notice stands until text comes; one after which none came stays for good.
+    A notice stands until text comes, or an ending that has words of its own; one after which neither came stays for good.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Words:
     def line(self) -> str:
         """What stands below the text: what is going on, or how it ended."""
         if self.is_final:
-            return "\n".join(filter(None, (self._notice, self._ending)))
+            return self._ending or self._notice
         if self._tools:
             latest = list(self._tools.values())[-1]
             others = f" (and {len(self._tools) - 1} more)" if len(self._tools) > 1 else ""
@@ -92,8 +92,6 @@ def _mark(mark: str) -> str:
 
 def _failure(event: TurnFailed) -> str:
     words = " ".join(event.message.split())
-    if event.kept:
-        words += "; what was said so far is kept"
     return f"{words} (error {event.error_id})" if event.error_id else words
 
 

@@ -103,7 +103,7 @@ def echo(text: str) -> list[str]:
 def failure(event: TurnFailed) -> str:
     """What went wrong, in one line, and when to try again. (A limit's own words say when it ends.)"""
     words = " ".join(clean(event.message).split())
-    if event.retryable and event.retry_after_s and event.kind != "limit":
+    if event.retryable and event.retry_after_s and event.kind not in ("limit", "pace"):
         words += f"; try again in {_duration(event.retry_after_s)}"
     return f"{words} (error {event.error_id})" if event.error_id else words
 
