@@ -47,6 +47,7 @@ HOMES = {
     "httpx2": ("model/",),
     "telegram": ("channels/telegram/",),
     "apscheduler": ("channels/cron",),
+    "cronsim": ("jobs/",),
     "fastapi": ("channels/http/",),
     "starlette": ("channels/http/",),
     "uvicorn": ("channels/http/",),
