@@ -35,11 +35,13 @@ def to_seen(key: SessionKey, records: Iterable[Record]) -> list[Seen]:
 
 
 def exchanges(key: SessionKey, records: Sequence[Record], count: int) -> list[Seen]:
-    """The last `count` exchanges, the question first."""
+    """The last `count` exchanges, the question first; where nothing was asked yet, the last that was delivered."""
     spoken = [entry for entry in to_seen(key, records) if entry.kind != "change"]
     starts = [i for i, entry in enumerate(spoken) if entry.kind == "user"]
-    if not starts or count <= 0:
+    if count <= 0:
         return []
+    if not starts:
+        return spoken[-count:]
     return spoken[starts[max(0, len(starts) - count)] :]
 
 

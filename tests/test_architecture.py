@@ -29,6 +29,8 @@ TURN = (
     "commands",
     "lineup",
     "assistant",
+    "gathering",
+    "runs",
     "dispatcher",
     "heard",
     "deliveries",

@@ -69,6 +69,7 @@ def make(
         usd_per_run=job.usd_per_run,
         enabled=job.enabled,
         origin=job.origin,
+        by_owner=job.by_owner,
         created_at=job.created_at,
     )
 

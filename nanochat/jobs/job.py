@@ -22,8 +22,9 @@ class Job:
 
     `missed` is `once`, `skip` or `within:<seconds>s`. `text` is what is asked or said. `sources` are keys or globs
     (`telegram:*`), for a summary. `recipients` empty: only recorded. `origin` is `settings`, or the sender and session that made
-    it (`telegram:77 in telegram:77`). `at` is in UTC, and so is `created_at`, which `every` is counted from; without one it
-    is counted from the midnight of 1970-01-01 in the zone, so that a restart never moves it.
+    it (`telegram:77 in telegram:77`); not `by_owner`, it runs with a guest's rights. `at` is in UTC, and so is `created_at`,
+    which `every` is counted from; without one it is counted from the midnight of 1970-01-01 in the zone, so that a restart
+    never moves it.
     """
 
     id: str
@@ -40,4 +41,5 @@ class Job:
     usd_per_run: float = 0.0
     enabled: bool = True
     origin: str = "settings"
+    by_owner: bool = True
     created_at: datetime | None = None

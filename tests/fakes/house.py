@@ -82,7 +82,7 @@ class House:
             self.manager, answering, toolbox, settings, condenser=condenser, purse=self.purse, clock=self.clock
         )
         self.agent = agent
-        self.commands = Commands(self.manager, condenser, settings, jobs=lambda _: (), clock=self.clock)
+        self.commands = Commands(self.manager, condenser, settings, jobs=_no_jobs, clock=self.clock)
         self.fence = RateFence(limits.turns_per_minute, self.clock)
         self.assistant = Assistant(
             self.manager, agent, self.commands, limits=limits, fence=self.fence, purse=self.purse
@@ -106,3 +106,7 @@ class House:
         await self.manager.close()
         await self.ledger.close()
         self.presence.leave()
+
+
+async def _no_jobs(_: Inbound) -> Sequence[str]:
+    return ()
