@@ -8,7 +8,7 @@ Pure: `now` is passed in. Knows schedules, zones and policies. Does not know who
 from nanochat.jobs.check import EXAMPLES, make, merged
 from nanochat.jobs.fires import body_of, parse_body, source_id
 from nanochat.jobs.job import Job, Kind
-from nanochat.jobs.policy import Decision, decide
+from nanochat.jobs.policy import Decision, JobState, Verdict, decide
 from nanochat.jobs.schedule import At, Cron, Every, Schedule, begins, mark_of, next_fires, schedule_of
 from nanochat.jobs.words import at_words, describe
 
@@ -19,8 +19,10 @@ __all__ = [
     "Decision",
     "Every",
     "Job",
+    "JobState",
     "Kind",
     "Schedule",
+    "Verdict",
     "at_words",
     "begins",
     "body_of",

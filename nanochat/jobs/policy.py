@@ -17,7 +17,7 @@ from itertools import islice
 from nanochat.jobs.job import Job
 from nanochat.jobs.schedule import Schedule, schedule_of
 
-__all__ = ["NAMED", "ON_TIME", "Decision", "decide"]
+__all__ = ["NAMED", "ON_TIME", "Decision", "JobState", "Verdict", "decide"]
 
 # Younger than this a fire is not late: between the alarm and the decision lie a busy loop and the check for a changed clock,
 # every 30 s.
@@ -31,7 +31,8 @@ NAMED = 20
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What becomes of all fires after the former `until` and not after the new one: `fire` is run, `missed` plus `skipped`
-    others are not, one of which is zero. `named` are the newest of them, oldest first; `first` is the oldest of all."""
+    others are not, one of which is zero. `named` are the newest of them, oldest first; `first` is the oldest of all, and
+    `unnamed_last` the newest that is not named."""
 
     until: datetime
     fire: datetime | None = None
@@ -39,6 +40,25 @@ class Decision:
     skipped: int = 0
     named: tuple[datetime, ...] = ()
     first: datetime | None = None
+    unnamed_last: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """How far a job is decided: `mark` is the schedule that this is said of. What falls due while `paused` is not wanted."""
+
+    mark: str
+    until: datetime
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision on a job, and the state that it was taken in."""
+
+    job_id: str
+    state: JobState
+    decision: Decision
 
 
 def decide(job: Job, until: datetime, now: datetime, schedule: Schedule | None = None) -> Decision:
@@ -53,10 +73,19 @@ def decide(job: Job, until: datetime, now: datetime, schedule: Schedule | None =
         return Decision(until)
     runs = _is_run(job.missed, now - last)
     others = schedule.count(until, last) - int(runs)
-    named = tuple(islice(_before(schedule, last, until, inclusive=not runs), NAMED))[::-1]
+    newest = list(islice(_before(schedule, last, until, inclusive=not runs), NAMED + 1))
+    named, before = tuple(newest[:NAMED][::-1]), newest[NAMED:]
     first = schedule.after(until) if others else None
-    counts = {"skipped": others} if job.missed == "skip" else {"missed": others}
-    return Decision(last, last if runs else None, named=named, first=first, **counts)
+    missed, skipped = (0, others) if job.missed == "skip" else (others, 0)
+    return Decision(
+        last,
+        last if runs else None,
+        missed,
+        skipped,
+        named=named,
+        first=first,
+        unnamed_last=before[0] if before else None,
+    )
 
 
 def _is_run(missed: str, age: timedelta) -> bool:
