@@ -2,9 +2,9 @@
 
     the jobs -> alarms; one rings, or the bell, or half a minute is over -> what is due is decided and written down -> accepted
 
-APScheduler only wakes us. What is due is reckoned by our own clock from the moment up to which the ledger says it is decided, for
-all jobs alike, so a wall clock that jumps, a long sleep and a restart are one case. Knows when. Does not know what a fire does, nor
-who keeps the jobs.
+APScheduler only wakes us. What is due is reckoned by our own clock from the moment up to which the ledger says it is decided,
+for all jobs alike, so a wall clock that jumps, a long sleep and a restart are one case. Knows when. Does not know what a fire
+does, nor who keeps the jobs.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def make(
         enabled=job.enabled,
         origin=job.origin,
         by_owner=job.by_owner,
-        created_at=job.created_at,
+        created_at=job.created_at.replace(microsecond=0) if job.created_at else None,
     )
 
 
@@ -91,7 +91,7 @@ def when(text: str, zone: ZoneInfo) -> datetime:
     Raises:
         ValueError: it is none.
     """
-    moment = datetime.fromisoformat(text.strip())
+    moment = datetime.fromisoformat(text.strip()).replace(microsecond=0)
     if moment.tzinfo is None:
         return first_valid(moment, zone)
     return moment.astimezone(UTC)
