@@ -54,7 +54,7 @@ _REMARKS: Mapping[str, str] = {
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
     """The settings that shape a turn; `budget_tokens` counts the conversation, without system text and tools. `purpose` is what
-    the model is told of its requests."""
+    the model is told of its requests, and without `attended` nobody is there who could try again."""
 
     model: str
     system_prompt: str
@@ -67,6 +67,7 @@ class AgentSettings:
     max_rounds: int = 25
     turn_timeout_s: float = 600.0
     purpose: Literal["turn", "summary"] = "turn"
+    attended: bool = True
 
 
 class Stop:
@@ -174,7 +175,12 @@ class Agent:
         finally:
             stop.release()
         await self._end(turn, outcome, final)
-        return self._told(turn, outcome) if failure is None else _failed(failure, kept=bool(turn.tally.text))
+        if failure is None:
+            return self._told(turn, outcome)
+        kept = bool(turn.tally.text)
+        what = "what came so far" if kept else "your message"
+        advice = f"; {what} is kept, /retry asks again" if self.settings.attended else ""
+        return _failed(failure, f"{failure}{advice}", kept=kept)
 
     def model_of(self, session: Session) -> str:
         """The model that answers in a session."""
@@ -347,8 +353,7 @@ def _ids(records: Sequence[Record]) -> list[int]:
     return [record.n for record in records if isinstance(record, Message)]
 
 
-def _failed(error: NanochatError, *, kept: bool) -> TurnFailed:
-    text = f"{error}; {'what came so far' if kept else 'your message'} is kept, /retry asks again"
+def _failed(error: NanochatError, text: str, *, kept: bool) -> TurnFailed:
     match error:
         case ModelError():
             return TurnFailed(

@@ -66,7 +66,7 @@ async def gather(
 
 
 async def _read(store: SessionStore, brief: Brief, mark: int | None, first: datetime) -> digest.Source | None:
-    if mark is None and brief.modified_at < first:
+    if mark is None and max(brief.modified_at, brief.state.updated_at) < first:
         return None
     above, since = (-1, first) if mark is None else (mark, None)
     records, is_whole = await _newest(store, brief, above, since)
