@@ -22,7 +22,7 @@ def records() -> list[Record]:
         Message("assistant", [{"type": "tool_use", "id": "t", "name": "x", "input": {}}], NOW),
         Message("user", [{"type": "tool_result", "tool_use_id": "t", "content": "secret"}], NOW),
         Message("assistant", [{"type": "text", "text": "answer"}], NOW, mark="stopped"),
-        Message("user", "<delivered>ding</delivered>", NOW, delivered=True),
+        Message("user", '<delivered from="cron:bell">\nding\n</delivered>', NOW, delivered=True),
         Snapshot(State("cli:a", NOW, NOW), Reset()),
     ]
 
@@ -33,7 +33,7 @@ def test_a_watcher_sees_what_was_said() -> None:
     assert seen == [
         ("user", "question"),
         ("assistant", "answer […stopped]"),
-        ("delivered", "<delivered>ding</delivered>"),
+        ("delivered", "ding"),
         ("change", "a new conversation begins"),
     ]
 
