@@ -18,6 +18,7 @@ from typing import assert_never
 
 from nanochat.agent import Agent, Stop
 from nanochat.assistant import Assistant
+from nanochat.errors import LimitReached
 from nanochat.events import Inbound, ReplyEvent, Text, TurnDone, TurnFailed
 from nanochat.gathering import gather
 from nanochat.history import digest
@@ -43,6 +44,9 @@ _CHARS_PER_TOKEN = 3
 
 # So much of what a run may cost goes into reading; the rest is for the answer, whose tokens cost about five times as much.
 _READING_SHARE = 0.5
+
+# A few lines of talk; a summary of less would be the talk itself.
+_LEAST_CHARS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +227,21 @@ def _asked_in(session: Session, inbound: Inbound) -> str:
 
 
 def _affordable_chars(model: str, usd_per_run: float) -> int:
-    """How much may be read for the price of a run."""
+    """How much may be read for the price of a run.
+
+    Raises:
+        LimitReached: too little to be worth it.
+    """
     per_token = cost_usd(model, Usage(input=1)) or 0.0
     if not usd_per_run or not per_token:
         return digest.QUOTE_CHARS
-    return min(digest.QUOTE_CHARS, int(usd_per_run * _READING_SHARE / per_token * _CHARS_PER_TOKEN))
+    chars = int(usd_per_run * _READING_SHARE / per_token * _CHARS_PER_TOKEN)
+    if chars < _LEAST_CHARS:
+        raise LimitReached(
+            f"for ${usd_per_run:g} {model} could read {chars} characters: raise usd_per_run to have a summary",
+            setting="usd_per_run",
+        )
+    return min(digest.QUOTE_CHARS, chars)
 
 
 def _nothing_new(job: Job) -> str:

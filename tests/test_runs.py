@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,14 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from nanochat.channels.fires import FAILED
 from nanochat.errors import ChannelError, ModelError
 from nanochat.events import Inbound
 from nanochat.jobs import Job, body_of, make, source_id
 from nanochat.keys import SessionKey
 from nanochat.ledger import Run
+from nanochat.model.anthropic import AnthropicModel
 from nanochat.model.offline import OfflineModel
 from nanochat.ports import Emit, Envelope, ModelReply, ModelRequest
 from nanochat.records import Message, Reset, Snapshot, TurnEnd, text_of
+from nanochat.runs import FAILED_MARKS
+from tests.fakes.messages_api import FakeMessagesAPI, Reply
 from tests.fakes.office import KEY, Office, once
 from tests.fakes.scripted_model import ScriptedModel, call, say
 
@@ -217,6 +222,26 @@ async def test_a_reply_to_a_summary_is_understood(office: Open) -> None:
     assert one.board.texts(KEY)[-1] == "Your dentist is Novak."
 
 
+async def test_a_reply_is_understood_over_the_wire(office: Open) -> None:
+    """With the real SDK: what was delivered is in the request that the answer is asked with, and all requests are legal."""
+    async with FakeMessagesAPI() as api:
+        api.script(
+            Reply(text="Noted."), Reply(text="Your dentist is Novak."), Reply(text="Novak, as the summary says.")
+        )
+        model = AnthropicModel(name="claude-sonnet-5-5", api_key="test-key", base_url=api.url)
+        one = office(job(), model=model)
+        await one.open()
+        await one.house.say("my dentist is Novak", "cli:default")
+        await one.tick(3600)
+        await one.channel.say("who was that again?")
+        await one.worker.rest()
+        assert one.board.texts(KEY) == ["Your dentist is Novak.", "Novak, as the summary says."]
+        _, summed_up, answered = api.bodies
+        assert "tools" not in summed_up or summed_up["tools"] == []
+        asked = json.dumps(answered["messages"], ensure_ascii=False)
+        assert '<delivered from=\\"cron:morning\\">\\nYour dentist is Novak.' in asked
+
+
 async def test_a_run_ends_at_its_price(office: Open) -> None:
     """After the first request has cost it, there is no second one."""
     model = ScriptedModel([call("sessions", {"action": "list"}), say("never asked")], name="claude-opus-5")
@@ -228,6 +253,34 @@ async def test_a_run_ends_at_its_price(office: Open) -> None:
     assert len(model.requests) == 1
     [line] = one.board.texts(KEY)
     assert "usd_per_run" in line
+
+
+async def test_a_price_at_which_nothing_can_be_read(office: Open) -> None:
+    """A summary of almost nothing is not paid for; it fails, and names the setting."""
+    model = ScriptedModel([say("noted")])
+    one = office(job(usd_per_run=0.0001), model=model)
+    digests = one.house.crew.digests
+    digests.settings = replace(digests.settings, model="claude-opus-5")
+    await one.open()
+    await one.channel.say("hello")
+    await one.worker.rest()
+    await one.tick(3600)
+    assert "raise usd_per_run" in one.board.texts(KEY)[-1]
+    assert len(model.requests) == 1
+
+
+async def test_a_guests_job_runs_with_a_guests_rights(office: Open) -> None:
+    """It may not look into other conversations."""
+    model = ScriptedModel([call("sessions", {"action": "read", "key": "cli:default"}), say("I may not")])
+    one = office(job("prompt", by_owner=False), model=model)
+    await one.open()
+    await one.tick(3600)
+    assert "other conversations are the owner's to read" in str(model.requests[-1].messages)
+
+
+def test_what_failed_is_told_and_written_down_alike() -> None:
+    """The channel and the runs name the same marks."""
+    assert set(FAILED) == set(FAILED_MARKS)
 
 
 async def test_several_recipients_get_it(office: Open) -> None:
@@ -358,18 +411,22 @@ async def during_the_send(build: Open, jobs: Sequence[Job]) -> None:
     await one.die()
 
 
-@pytest.mark.parametrize("kind", ["text", "prompt", "summary"])
+CRASHES = (before_the_inbox, after_the_inbox, in_the_model_call, after_the_append, during_the_send)
+
+
 @pytest.mark.parametrize(
-    "crash",
-    [before_the_inbox, after_the_inbox, in_the_model_call, after_the_append, during_the_send],
-    ids=lambda crash: crash.__name__,
+    ("crash", "kind"),
+    [
+        pytest.param(crash, kind, id=f"{crash.__name__}-{kind}")
+        for crash in CRASHES
+        for kind in ("text", "prompt", "summary")
+        if (crash, kind) != (in_the_model_call, "text")  # which asks no model
+    ],
 )
 async def test_a_fire_runs_once_whenever_the_process_dies(
     office: Open, crash: Callable[[Open, Sequence[Job]], object], kind: str
 ) -> None:
     """One run, one result in the recipient's session, one message."""
-    if kind == "text" and crash is in_the_model_call:
-        pytest.skip("a text asks no model")
     jobs = [job(kind, sources=("cli:*",)) if kind == "summary" else job(kind)]
     first = office()
     await first.house.say("a word", "cli:default")

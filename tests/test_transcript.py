@@ -77,3 +77,9 @@ def test_json_without_messages_is_refused(text: str) -> None:
     """The line says what it takes."""
     with pytest.raises(CommandError, match="no messages"):
         transcript.from_json(text)
+
+
+def test_what_was_delivered_is_recalled_where_nothing_was_asked() -> None:
+    """Whoever opens a session that only jobs have written to is shown the last of it."""
+    lines = [Message("user", f"news {n}", NOW, delivered=True) for n in range(3)]
+    assert [seen.text for seen in transcript.exchanges(KEY, lines, 2)] == ["news 1", "news 2"]

@@ -19,7 +19,7 @@ from nanochat.jobs import Job, parse_body
 from nanochat.keys import SessionKey
 from nanochat.ports import Accept, Envelope, Receipt, ReplyMemory
 
-__all__ = ["Alarm", "Book", "Deliver", "Fires"]
+__all__ = ["FAILED", "Alarm", "Book", "Deliver", "Fires"]
 
 Deliver: TypeAlias = Callable[[SessionKey, str, str, str], Awaitable[bool]]
 """Hand over a text for a session's person, with its origin and its source id; durable when it returns. False: it was known."""
@@ -27,14 +27,14 @@ Deliver: TypeAlias = Callable[[SessionKey, str, str, str], Awaitable[bool]]
 # Turns that were ended on purpose: nobody waits for what they would have said.
 _SILENT = ("stopped", "undone", "nothing new")
 
-# Turns that ended before they had said what they were asked; `Runs` writes them down as failed as well.
-_FAILED = {
+FAILED = {
     "failed": "it was cut short",
     "deadline": "limits.turn_timeout_s was over",
     "interrupted": "it was cut short",
     "refusal": "the model declined",
     "context": "it was too much for the model",
 }
+"""The marks of turns that ended before they had said what they were asked, in words; `runs` writes these down as failed."""
 
 
 class Alarm(Protocol):
@@ -149,8 +149,8 @@ class _Outcome:
         match self._final:
             case TurnFailed(message=why):
                 return await self._fires.tell_failure(self._inbound.key, why)
-            case TurnDone(mark=mark) if mark in _FAILED:
-                return await self._fires.tell_failure(self._inbound.key, _FAILED[mark])
+            case TurnDone(mark=mark) if mark in FAILED:
+                return await self._fires.tell_failure(self._inbound.key, FAILED[mark])
             case TurnDone(text=text, mark=mark) if text.strip() and mark not in _SILENT:
                 return await self._fires.hand_out(self._inbound, text)
             case _:

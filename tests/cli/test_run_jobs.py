@@ -60,6 +60,29 @@ async def test_a_morning_summary(tmp_path: Path) -> None:
         assert await process.ends() == 0
 
 
+async def test_killed_while_a_job_is_asked(tmp_path: Path) -> None:
+    """kill -9 in the model's answer: the next process goes on with it, and one message arrives."""
+    config, data = tmp_path / "nanochat.toml", tmp_path / "data"
+    config.write_text(MORNING.replace('kind = "summary"', 'prompt = "tell me a long story"'))
+    async with FakeBotAPI() as api:
+        chat = olga(api)
+        async with daemon(api, data, config) as process:
+            await process.says("up, pid")
+            await chat.say("hi")
+            await chat.until(lambda chat: len(chat.texts) == 1)
+            await command(config, data, "cron", "run", "morning")
+            await process.says("taken up")
+            process.process.kill()
+            await process.process.wait()
+        async with daemon(api, data, config) as process:
+            await chat.until(lambda chat: "how the lamp is lit" in chat.texts[-1].lower())
+            process.signal(signal.SIGTERM)
+            assert await process.ends() == 0
+        assert len(chat.texts) == 2
+    lines = (data / "sessions" / "cron+morning.jsonl").read_text()
+    assert lines.count('"op":"turn"') == 1
+
+
 async def test_jobs_are_read_anew(tmp_path: Path) -> None:
     """SIGHUP takes a job over at once; one that could never be kept changes nothing, and is named with its key."""
     config = tmp_path / "nanochat.toml"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nanochat.history.digest import Source, ask, marks, said
 from nanochat.keys import SessionKey
-from nanochat.records import Message, Rewind, Snapshot, State
+from nanochat.records import Message, Record, Rewind, Snapshot, State
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -82,6 +82,12 @@ def test_what_was_taken_back_is_not_said() -> None:
     """A rewind takes back what stands between its place and itself, and nothing that comes after."""
     state = State("cli:a", NOW, NOW)
     rewind = Snapshot(state, Rewind(100, 1, "undo"), start=300, end=400)
-    records = [line("a", 0, start=0), line("b", 1, start=100), line("c", 2, start=200), rewind, line("d", 3, start=400)]
+    records: list[Record] = [
+        line("a", 0, start=0),
+        line("b", 1, start=100),
+        line("c", 2, start=200),
+        rewind,
+        line("d", 3, start=400),
+    ]
     assert [m.content for m in said(records, -1)] == ["a", "d"]
     assert [m.content for m in said(records, 0)] == ["d"]
