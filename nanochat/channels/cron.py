@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Protocol
@@ -176,7 +176,7 @@ class Clock:
                 _log.error("%s", clash)
         self._clashes = {clash.job_id for clash in clashes}
         states = await self._book.states()
-        begun = {job.id: JobState(_mark(job, states), begins(job, now)) for job in jobs if _is_new(job, states)}
+        begun = {job.id: _beginning(job, states, now) for job in jobs if _is_new(job, states)}
         known = [job.id for job in self._settings]
         if begun or not self._entries or len(states) > len(jobs):
             await self._book.begin(begun, known, now)
@@ -262,6 +262,11 @@ def _mark(job: Job, states: Mapping[str, JobState]) -> str:
     """What falls due while a job of the settings is not enabled is not missed: enabled again, it begins anew."""
     rests = not job.enabled and not (job.id in states and states[job.id].paused)
     return f"{mark_of(job)} off" if rests else mark_of(job)
+
+
+def _beginning(job: Job, states: Mapping[str, JobState], now: datetime) -> JobState:
+    # Where another schedule stood under this name, this one begins now, whenever it was made.
+    return JobState(_mark(job, states), begins(replace(job, created_at=None) if job.id in states else job, now))
 
 
 def _is_new(job: Job, states: Mapping[str, JobState]) -> bool:

@@ -71,7 +71,7 @@ def read_runs(database: sqlite3.Connection, job_id: str, limit: int) -> list[Run
     """The newest, oldest first: of one job, or, with an empty id, of all."""
     rows = database.execute(
         "SELECT job_id, fire, outcome, started_at, ended_at, text, note, fires, first_fire FROM runs"
-        " WHERE ? IN ('', job_id) ORDER BY fire DESC, job_id LIMIT ?",
+        " WHERE ? IN ('', job_id) ORDER BY fire DESC, job_id DESC LIMIT ?",
         (job_id, limit),
     ).fetchall()
     return [_run(row, _deliveries(database, row[0], row[1])) for row in reversed(rows)]

@@ -1,6 +1,6 @@
 """`python -m tests.bench [PART…]`: every figure that the README states, measured beside its reference in the same run.
 
-Parts: store, turn, startup, cost; all of them where none is named. Takes some minutes and about 1.2 GB of disk. Exit code 1
+Parts: store, turn, startup, cron, cost; all of them where none is named. Takes some minutes and about 1.2 GB of disk. Exit code 1
 where a figure falls short of its goal.
 """
 
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.bench import cost, startup, store, turn
+from tests.bench import cost, cron, startup, store, turn
 from tests.bench.report import Figure, show
 
 
@@ -27,6 +27,7 @@ PARTS: Mapping[str, Callable[[Path], list[Figure]]] = {
     "store": store.run,
     "turn": turn.run,
     "startup": startup.run,
+    "cron": cron.run,
     "cost": _cost,
 }
 
