@@ -131,7 +131,9 @@ def comes(expression: Expression) -> bool:
     longest = max(
         31 if month in (1, 3, 5, 7, 8, 10, 12) else 29 if month == 2 else 30 for month in expression.month.values
     )
-    return min(expression.day.values, default=1) <= longest
+    # A day that is counted from a star has to be the named weekday as well, which the first of a month never is the third of.
+    both = "/" in expression.day.text and not expression.weekday.values
+    return min(expression.day.values, default=1) <= longest and not both
 
 
 EXPRESSIONS = st.builds(

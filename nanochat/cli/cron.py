@@ -345,8 +345,8 @@ def _run_line(run: Run, zone: str) -> str:
     if run.started_at is not None and run.ended_at is not None:
         parts.append(f"in {(run.ended_at - run.started_at).total_seconds():.1f} s")
     for delivery in run.deliveries:
-        words = {"delivered": "delivered to", "done": "recorded for", "failed": "not delivered to"}
-        note = f" ({clean(delivery.note)})" if delivery.note else ""
+        words = {"delivered": "delivered to", "done": "recorded in", "failed": "not delivered to"}
+        note = f" ({clean(delivery.note)})" if delivery.note and delivery.state != "done" else ""
         parts.append(f"{words.get(delivery.state, 'on its way to')} {clean(delivery.recipient)}{note}")
     if run.note:
         parts.append(clean(run.note))

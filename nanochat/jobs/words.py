@@ -5,6 +5,7 @@ Knows sentences. Does not know who reads them.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import assert_never
 from zoneinfo import ZoneInfo
@@ -17,6 +18,8 @@ from nanochat.jobs.job import Job
 __all__ = ["at_words", "describe", "when_words"]
 
 _MAX_TEXT_CHARS = 60
+_ORDINAL = re.compile(r"\b([02-9]?)([1-3])th\b")
+_ENDINGS = {"1": "1st", "2": "2nd", "3": "3rd"}
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -47,6 +50,7 @@ def when_words(job: Job) -> str:
         return f"every {unit}" if number == 1 else f"every {number} {unit}s"
     # The date is of no account: only the fields are put into words.
     words = CronSim(fields_of(job.cron), datetime(2000, 1, 1)).explain()
+    words = _ORDINAL.sub(lambda found: found.group(1) + _ENDINGS[found.group(2)], words)  # it says 31th
     return f"{words[0].lower()}{words[1:]} ({job.zone})"
 
 

@@ -10,20 +10,19 @@ when a job falls due, nor what a fire does.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import cast
 
 from nanochat.errors import JobError
-from nanochat.jobs import Job, JobState, Kind, Verdict, begins, mark_of
+from nanochat.jobs import Job, JobState, Verdict, begins, mark_of
 from nanochat.keys import SessionKey
 from nanochat.ledger.database import Database, open_readonly
 from nanochat.ledger.inbox import KEPT_DAYS
+from nanochat.ledger.job_rows import decode, encode, stamp
 from nanochat.ledger.runs import Run, read_runs
 
 __all__ = ["Jobs", "Made", "made_jobs"]
@@ -76,10 +75,10 @@ class Jobs:
                 "SELECT id, job FROM jobs WHERE call_id = ? AND call_id <> ''", (call_id,)
             ).fetchone()
             if row is not None:
-                return _job(*row)
+                return decode(*row)
             if database.execute("SELECT 1 FROM jobs WHERE id = ?", (job.id,)).fetchone():
                 raise JobError(job.id, "id", "another job has this id; remove that one, or take another")
-            database.execute("INSERT INTO jobs VALUES (?, ?, ?)", (job.id, _text(job), call_id))
+            database.execute("INSERT INTO jobs VALUES (?, ?, ?)", (job.id, encode(job), call_id))
             database.execute("DELETE FROM job_states WHERE id = ?", (job.id,))
             return job
 
@@ -109,13 +108,13 @@ class Jobs:
         def upsert(database: sqlite3.Connection) -> None:
             known = database.execute("SELECT paused FROM job_states WHERE id = ?", (job.id,)).fetchone()
             if known is None:
-                row = (job.id, mark_of(job), _stamp(begins(job, now)), paused)
+                row = (job.id, mark_of(job), stamp(begins(job, now)), paused)
                 database.execute("INSERT INTO job_states (id, mark, decided_until, paused) VALUES (?, ?, ?, ?)", row)
             elif bool(known[0]) != paused:
                 until = "decided_until" if paused else "max(decided_until, ?2)"
                 database.execute(
                     f"UPDATE job_states SET paused = ?1, decided_until = {until} WHERE id = ?3",
-                    (paused, _stamp(now), job.id),
+                    (paused, stamp(now), job.id),
                 )
 
         await self._database.run(upsert)
@@ -134,7 +133,7 @@ class Jobs:
             database.executemany(
                 "INSERT INTO job_states (id, mark, decided_until) VALUES (?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET mark = excluded.mark, decided_until = excluded.decided_until",
-                [(job_id, state.mark, _stamp(state.until)) for job_id, state in begun.items()],
+                [(job_id, state.mark, stamp(state.until)) for job_id, state in begun.items()],
             )
             rows = database.execute("SELECT id FROM job_states WHERE id NOT IN (SELECT id FROM jobs)").fetchall()
             database.executemany("DELETE FROM job_states WHERE id = ?", [row for row in rows if row[0] not in others])
@@ -154,7 +153,7 @@ class Jobs:
                 decision = verdict.decision
                 taken = database.execute(
                     "UPDATE job_states SET decided_until = ? WHERE id = ? AND decided_until = ? AND mark = ? AND NOT paused",
-                    (_stamp(decision.until), verdict.job_id, _stamp(verdict.state.until), verdict.state.mark),
+                    (stamp(decision.until), verdict.job_id, stamp(verdict.state.until), verdict.state.mark),
                 )
                 if not taken.rowcount:
                     continue
@@ -175,7 +174,7 @@ class Jobs:
 
         The inbox knows a source for some days only. What is older was never taken up, or could be run twice: it is missed.
         """
-        too_old = _stamp(now - timedelta(days=KEPT_DAYS - 1))
+        too_old = stamp(now - timedelta(days=KEPT_DAYS - 1))
 
         def select(database: sqlite3.Connection) -> list[tuple[str, datetime]]:
             database.execute(
@@ -201,11 +200,11 @@ class Jobs:
                 " WHERE outcome IN ('fired', 'failed')",
                 (
                     run.job_id,
-                    _stamp(run.fire),
+                    stamp(run.fire),
                     run.outcome,
-                    _stamp(run.fire),
-                    _stamp(run.started_at) if run.started_at else "",
-                    _stamp(run.ended_at) if run.ended_at else "",
+                    stamp(run.fire),
+                    stamp(run.started_at) if run.started_at else "",
+                    stamp(run.ended_at) if run.ended_at else "",
                     run.text,
                     run.note,
                 ),
@@ -218,7 +217,7 @@ class Jobs:
         await self._database.run(
             lambda database: database.execute(
                 "INSERT OR IGNORE INTO run_deliveries (job_id, fire, recipient, source_id) VALUES (?, ?, ?, ?)",
-                (job_id, _stamp(fire), str(recipient), source_id),
+                (job_id, stamp(fire), str(recipient), source_id),
             )
         )
 
@@ -260,7 +259,7 @@ class Jobs:
 
     def _known(self, job_id: str, text: str) -> tuple[str, Job]:
         before = self._read.get(job_id)
-        return before if before is not None and before[0] == text else (text, _job(job_id, text))
+        return before if before is not None and before[0] == text else (text, decode(job_id, text))
 
 
 def made_jobs(path: Path) -> Made:
@@ -276,7 +275,7 @@ def made_jobs(path: Path) -> Made:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'job_states'").fetchone():
             return Made()  # of an earlier version, and not yet opened by this one
         rows = connection.execute("SELECT id, job FROM jobs ORDER BY id").fetchall()
-        return Made(tuple(_job(*row) for row in rows), _states(connection))
+        return Made(tuple(decode(*row) for row in rows), _states(connection))
 
 
 def _states(database: sqlite3.Connection) -> dict[str, JobState]:
@@ -285,7 +284,7 @@ def _states(database: sqlite3.Connection) -> dict[str, JobState]:
 
 
 def _write_fired(database: sqlite3.Connection, job_id: str, fire: datetime) -> None:
-    row = (job_id, _stamp(fire), _stamp(fire))
+    row = (job_id, stamp(fire), stamp(fire))
     database.execute("INSERT OR IGNORE INTO runs (job_id, fire, outcome, first_fire) VALUES (?, ?, 'fired', ?)", row)
 
 
@@ -293,10 +292,10 @@ def _write_others(database: sqlite3.Connection, verdict: Verdict, now: datetime)
     """A row for each of the newest fires that are not run, and one for all those before them."""
     decision = verdict.decision
     outcome = "skipped" if decision.skipped else "missed"
-    rows = [(verdict.job_id, _stamp(fire), outcome, _stamp(fire), 1, _stamp(now)) for fire in decision.named]
+    rows = [(verdict.job_id, stamp(fire), outcome, stamp(fire), 1, stamp(now)) for fire in decision.named]
     before = decision.missed + decision.skipped - len(decision.named)
     if before > 0 and decision.first is not None and decision.unnamed_last is not None:
-        span = (_stamp(decision.unnamed_last), outcome, _stamp(decision.first), before, _stamp(now))
+        span = (stamp(decision.unnamed_last), outcome, stamp(decision.first), before, stamp(now))
         rows.append((verdict.job_id, *span))
     database.executemany(
         "INSERT OR IGNORE INTO runs (job_id, fire, outcome, first_fire, fires, ended_at) VALUES (?, ?, ?, ?, ?, ?)",
@@ -305,8 +304,8 @@ def _write_others(database: sqlite3.Connection, verdict: Verdict, now: datetime)
 
 
 def _forget_old(database: sqlite3.Connection, now: datetime) -> None:
-    database.execute("DELETE FROM runs WHERE fire < ? AND outcome <> 'fired'", (_stamp(now - RUNS_KEPT),))
-    database.execute("DELETE FROM run_deliveries WHERE fire < ?", (_stamp(now - RUNS_KEPT),))
+    database.execute("DELETE FROM runs WHERE fire < ? AND outcome <> 'fired'", (stamp(now - RUNS_KEPT),))
+    database.execute("DELETE FROM run_deliveries WHERE fire < ?", (stamp(now - RUNS_KEPT),))
     # The inbox forgets sooner than we do.
     database.execute(
         "UPDATE run_deliveries SET (state, note) ="
@@ -318,54 +317,5 @@ def _forget_old(database: sqlite3.Connection, now: datetime) -> None:
     database.execute(
         "DELETE FROM jobs WHERE json_extract(job, '$.at') <> '' AND json_extract(job, '$.at') < ?"
         " AND id NOT IN (SELECT job_id FROM runs WHERE outcome = 'fired')",
-        (_stamp(now - OVER_KEPT),),
-    )
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
-
-
-def _text(job: Job) -> str:
-    return json.dumps(
-        {
-            "kind": job.kind,
-            "zone": job.zone,
-            "cron": job.cron,
-            "every_s": job.every_s,
-            "at": _stamp(job.at) if job.at else "",
-            "text": job.text,
-            "sources": job.sources,
-            "recipients": [str(key) for key in job.recipients],
-            "missed": job.missed,
-            "quiet": job.quiet,
-            "usd_per_run": job.usd_per_run,
-            "enabled": job.enabled,
-            "origin": job.origin,
-            "by_owner": job.by_owner,
-            "created_at": _stamp(job.created_at) if job.created_at else "",
-        },
-        ensure_ascii=False,
-    )
-
-
-def _job(job_id: str, text: str) -> Job:
-    parts = json.loads(text)
-    return Job(
-        id=job_id,
-        kind=cast(Kind, parts["kind"]),
-        zone=parts["zone"],
-        cron=parts["cron"],
-        every_s=parts["every_s"],
-        at=datetime.fromisoformat(parts["at"]) if parts["at"] else None,
-        text=parts["text"],
-        sources=tuple(parts["sources"]),
-        recipients=tuple(map(SessionKey.parse, parts["recipients"])),
-        missed=parts["missed"],
-        quiet=parts["quiet"],
-        usd_per_run=parts["usd_per_run"],
-        enabled=parts["enabled"],
-        origin=parts["origin"],
-        by_owner=parts["by_owner"],
-        created_at=datetime.fromisoformat(parts["created_at"]) if parts["created_at"] else None,
+        (stamp(now - OVER_KEPT),),
     )
