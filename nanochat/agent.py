@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from nanochat import attachments, history, pricing
@@ -52,7 +53,8 @@ _REMARKS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """The settings that shape a turn; `budget_tokens` counts the conversation, without system text and tools."""
+    """The settings that shape a turn; `budget_tokens` counts the conversation, without system text and tools. `purpose` is what
+    the model is told of its requests, and without `attended` nobody is there who could try again."""
 
     model: str
     system_prompt: str
@@ -64,6 +66,8 @@ class AgentSettings:
     warn_at: float = 0.8
     max_rounds: int = 25
     turn_timeout_s: float = 600.0
+    purpose: Literal["turn", "summary"] = "turn"
+    attended: bool = True
 
 
 class Stop:
@@ -98,6 +102,7 @@ class _Turn:
     inbound: Inbound
     emit: Emit
     tally: Tally
+    cap_usd: float = 0.0
     content: Content = ""
 
     @property
@@ -135,13 +140,17 @@ class Agent:
         self._purse = purse
         self._clock = clock
 
-    async def turn(self, session: Session, inbound: Inbound, emit: Emit, stop: Stop) -> TurnDone | TurnFailed:
+    async def turn(
+        self, session: Session, inbound: Inbound, emit: Emit, stop: Stop, *, cap_usd: float = 0.0
+    ) -> TurnDone | TurnFailed:
         """Do one turn, or what is left of it, under the lease that the caller holds; every event but the last goes to `emit`.
+
+        Once it has cost `cap_usd` no further request is made; 0 is no cap.
 
         Raises:
             StoreError: a line could not be written; the turn ends there and can be continued.
         """
-        turn = _Turn(session, inbound, emit, Tally(self.model_of(session)))
+        turn = _Turn(session, inbound, emit, Tally(self.model_of(session)), cap_usd)
         if retold := self.retell(turn.lines):
             return retold
         if not turn.lines:
@@ -166,7 +175,12 @@ class Agent:
         finally:
             stop.release()
         await self._end(turn, outcome, final)
-        return self._told(turn, outcome) if failure is None else _failed(failure, kept=bool(turn.tally.text))
+        if failure is None:
+            return self._told(turn, outcome)
+        kept = bool(turn.tally.text)
+        what = "what came so far" if kept else "your message"
+        advice = f"; {what} is kept, /retry asks again" if self.settings.attended else ""
+        return _failed(failure, f"{failure}{advice}", kept=kept)
 
     def retell(self, lines: Sequence[Record]) -> TurnDone | None:
         """What a turn with these lines said, if it came to its end."""
@@ -207,7 +221,7 @@ class Agent:
         if (said := _whole_reply(turn.lines)) is not None:  # only the turn record was lost
             return {"cut": "failed", "": "done"}.get(said.mark, said.mark), None
         for _ in range(self.settings.max_rounds):
-            await self._purse.check(turn.session.state, turn.tally.model, turn.tally.cost_usd or 0.0)
+            await self._purse.check(turn.session.state, turn.tally.model, turn.tally.cost_usd or 0.0, turn.cap_usd)
             request = await self._request(turn)
             reply = await self._model.reply(request, turn.hear, turn.notice, turn.tally.begin)
             line = self._assistant_line(turn, request, reply)
@@ -290,6 +304,7 @@ class Agent:
             tools=specs,
             max_tokens=self.settings.max_tokens,
             effort=self.settings.effort,
+            purpose=self.settings.purpose,
         )
 
     def _assistant_line(self, turn: _Turn, request: ModelRequest, reply: ModelReply) -> Message:
@@ -343,8 +358,7 @@ def _ids(records: Sequence[Record]) -> list[int]:
     return [record.n for record in records if isinstance(record, Message)]
 
 
-def _failed(error: NanochatError, *, kept: bool) -> TurnFailed:
-    text = f"{error}; {'what came so far' if kept else 'your message'} is kept, /retry asks again"
+def _failed(error: NanochatError, text: str, *, kept: bool) -> TurnFailed:
     match error:
         case ModelError():
             return TurnFailed(

@@ -25,11 +25,12 @@ from nanochat.ports import Emit
 from nanochat.records import Snapshot, TurnEnd
 from nanochat.sessions import Session, SessionManager, last_question
 
-__all__ = ["Assistant", "contained"]
+__all__ = ["Assistant", "Work", "contained"]
 
 _log = logging.getLogger(__name__)
 
-_Work: TypeAlias = Callable[[Session, Inbound, "_Reply", Stop], Awaitable[TurnDone | TurnFailed]]
+Work: TypeAlias = Callable[[Session, Inbound, Emit, Stop], Awaitable[TurnDone | TurnFailed]]
+"""What is done under a session's lease; it returns its last event instead of emitting it."""
 
 
 class Assistant:
@@ -73,6 +74,17 @@ class Assistant:
         """A command that ends the running turn will come: stop what runs, but for others of its kind."""
         self._lines.make_way(key)
 
+    async def have_done(self, inbound: Inbound, emit: Emit, work: Work) -> None:
+        """Have other work done with a message's care: in the session's line, under its lease, within `/stop`'s reach."""
+
+        async def bounded(session: Session, inbound: Inbound, emit: Emit, stop: Stop) -> TurnDone | TurnFailed:
+            async with self._turns:
+                return await work(session, inbound, emit, stop)
+
+        reply = _Reply(emit)
+        with contained(reply.fail):
+            reply.finish(await self._in_turn(inbound, reply, bounded))
+
     def stop(self, key: SessionKey) -> bool:
         """Stop what of this session runs, or is next to run, in this process; False where there is nothing."""
         return self._lines.stop_first(key)
@@ -112,7 +124,7 @@ class Assistant:
         return await self._in_turn(inbound, emit, partial(self._write, call), first=stops, brief=stops)
 
     async def _in_turn(
-        self, inbound: Inbound, emit: _Reply, work: _Work, *, first: bool = False, brief: bool = False
+        self, inbound: Inbound, emit: _Reply, work: Work, *, first: bool = False, brief: bool = False
     ) -> TurnDone | TurnFailed:
         """Wait for the session's lease behind those who came first, then do the work; `/stop` ends the one and the other.
 
@@ -147,13 +159,13 @@ class Assistant:
                 )
             return await work(session, inbound, emit, stop)
 
-    async def _run(self, session: Session, inbound: Inbound, emit: _Reply, stop: Stop) -> TurnDone | TurnFailed:
+    async def _run(self, session: Session, inbound: Inbound, emit: Emit, stop: Stop) -> TurnDone | TurnFailed:
         if not session.turn_of(inbound.source_id):
             await self._purse.check(session.state, self._agent.model_of(session))
         async with self._turns:
             return await self._agent.turn(session, inbound, emit, stop)
 
-    async def _go_on(self, session: Session, inbound: Inbound, emit: _Reply, stop: Stop) -> TurnDone | TurnFailed:
+    async def _go_on(self, session: Session, inbound: Inbound, emit: Emit, stop: Stop) -> TurnDone | TurnFailed:
         """What is left of a message that was begun before: nothing, all, or the rest."""
         source_id = inbound.source_id
         lines = session.turn_of(source_id)
@@ -184,7 +196,7 @@ class Assistant:
             call = None
         return f"/{call.command.name}" if call is not None else "a command"
 
-    async def _retry(self, session: Session, inbound: Inbound, emit: _Reply, stop: Stop) -> TurnDone | TurnFailed:
+    async def _retry(self, session: Session, inbound: Inbound, emit: Emit, stop: Stop) -> TurnDone | TurnFailed:
         question = last_question(session.records)
         if question is None:
             raise CommandError("there is nothing to try again")
@@ -194,7 +206,7 @@ class Assistant:
         return await self._run(session, inbound, emit, stop)
 
     async def _write(
-        self, call: Call, session: Session, inbound: Inbound, emit: _Reply, stop: Stop
+        self, call: Call, session: Session, inbound: Inbound, emit: Emit, stop: Stop
     ) -> TurnDone | TurnFailed:
         try:
             async with asyncio.timeout(None) as scope:

@@ -122,7 +122,7 @@ class Commands:
         condenser: Condenser,
         settings: AgentSettings,
         *,
-        jobs: Callable[[SessionKey], Sequence[str]],
+        jobs: Callable[[Inbound], Awaitable[Sequence[str]]],
         remarks: Callable[[SessionKey], Sequence[str]] = lambda _: (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -319,7 +319,7 @@ class Commands:
         return _table(["status", ""], rows)
 
     async def _list_jobs(self, call: Call, session: Session) -> str:
-        jobs = self._jobs(session.key)
+        jobs = await self._jobs(call.inbound)
         return "\n".join(f"- {job}" for job in jobs) or "there are no scheduled jobs"
 
     # --- the terminal's own ------------------------------------------------------------------------------------------

@@ -63,9 +63,11 @@ class ChannelState:
 
 
 class Daemon:
-    """One per data directory, which its `bell` lies in. `states` tells of each channel by its name."""
+    """One per data directory, which its `bell` lies in; `heard` is called when it rings, by default the worker looks around.
+    `states` tells of each channel by its name.
+    """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a daemon hears and tells is all of it, and named at the only call
         self,
         channels: Sequence[Channel],
         worker: Worker,
@@ -76,6 +78,7 @@ class Daemon:
         reload: Reload,
         warm: Callable[[], Awaitable[None]],
         systemd: Systemd,
+        heard: Callable[[], None] | None = None,
     ) -> None:
         self.states: dict[str, ChannelState] = {}
         self._channels = tuple(channels)
@@ -86,6 +89,7 @@ class Daemon:
         self._reload = reload
         self._warm = warm
         self._systemd = systemd
+        self._heard = heard or worker.look_around
         self._asked_to_end = asyncio.Event()
         self._is_urgent = False
         self._grace: asyncio.Timeout | None = None
@@ -97,7 +101,7 @@ class Daemon:
             LeaseHeld: another daemon has this data directory.
             LedgerError: the ledger is damaged.
         """
-        with lock(self._bell.parent), wake.listen(self._bell, self._worker.look_around), self._signals():
+        with lock(self._bell.parent), wake.listen(self._bell, self._heard), self._signals():
             try:
                 await self._worker.check()
                 async with asyncio.TaskGroup() as group:

@@ -63,6 +63,7 @@ class Deliveries:
                 await self._manager.append(session, line, durable=True)
         await self._ledger.inbox.ran(claim.source_id, self._clock())
         if claim.key.channel not in self._channels:
+            _log.info("recorded what came from %s; no channel of ours leads to %s", claim.origin, claim.key)
             await self._ledger.inbox.close(
                 claim.source_id, "done", self._clock(), f"recorded; no channel of the daemon leads to {claim.key}"
             )

@@ -5,6 +5,7 @@ Knows the words shown to people. Does not know who raises what, nor how a channe
 NanochatError
 ├── KeyFormError            a session key that cannot be one
 ├── SettingError            a setting, or an option of a command, that cannot be used
+│   └── JobError            a scheduled job that cannot be kept as it is written
 ├── StoreError              a session file, or its directory
 │   ├── NotWritten          nothing of it is in the file: trying again is safe
 │   ├── DurabilityUnknown   it may be in the file: trying again could double it
@@ -31,6 +32,7 @@ __all__ = [
     "ChannelError",
     "CommandError",
     "DurabilityUnknown",
+    "JobError",
     "KeyFormError",
     "LeaseHeld",
     "LedgerError",
@@ -56,6 +58,16 @@ class KeyFormError(NanochatError):
 
 class SettingError(NanochatError):
     """A setting that cannot be used: names the file or option, the key, what it got and what it takes."""
+
+
+class JobError(SettingError):
+    """A scheduled job that cannot be kept. `job_id` is its name, `key` the part of it that is refused, `reason` why."""
+
+    def __init__(self, job_id: str, key: str, reason: str) -> None:
+        super().__init__(f"job {job_id!r}: {key}: {reason}")
+        self.job_id = job_id
+        self.key = key
+        self.reason = reason
 
 
 class StoreError(NanochatError):

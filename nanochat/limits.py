@@ -47,16 +47,21 @@ class Purse:
         self._zone = zone
         self._clock = clock
 
-    async def check(self, state: State, model: str, running_usd: float = 0.0) -> None:
-        """Refuse a request to `model` that a cap forbids; `running_usd` is what the turn has cost so far.
+    async def check(self, state: State, model: str, running_usd: float = 0.0, turn_cap_usd: float = 0.0) -> None:
+        """Refuse a request to `model` that a cap forbids; `running_usd` is what the turn has cost so far, of `turn_cap_usd`.
 
         Raises:
             LimitReached: names the cap, what was spent, and how to go on.
         """
-        if self.limits.has_cap and cost_usd(model, Usage()) is None:
+        if (self.limits.has_cap or turn_cap_usd) and cost_usd(model, Usage()) is None:
             raise LimitReached(
                 f"the price of {model} is not known, so no money cap could be kept with it: /model default, or take the cap away",
                 setting="limits.usd_per_session" if self.limits.usd_per_session else "limits.usd_per_day",
+            )
+        if turn_cap_usd and running_usd >= turn_cap_usd:
+            raise LimitReached(
+                f"this run has cost {_money(running_usd)} of its {_money(turn_cap_usd)}: raise usd_per_run to have it go on",
+                setting="usd_per_run",
             )
         cap = self.limits.usd_per_session
         spent = state.totals.cost_usd + running_usd

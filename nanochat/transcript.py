@@ -6,6 +6,7 @@ Pure. Knows what a reader cares for: what was said by whom, and what changed. Do
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import tzinfo
 
@@ -15,6 +16,9 @@ from nanochat.keys import SessionKey
 from nanochat.records import Compact, Json, Message, Record, Reset, Rewind, SetValue, Snapshot, text_of
 
 __all__ = ["exchanges", "from_json", "to_json", "to_markdown", "to_seen"]
+
+# What a delivered text stands in for the model's eyes.
+_FRAMED = re.compile(r'<delivered from="[^"]*">\n(.*)\n</delivered>\Z', re.DOTALL)
 
 
 def to_seen(key: SessionKey, records: Iterable[Record]) -> list[Seen]:
@@ -35,11 +39,13 @@ def to_seen(key: SessionKey, records: Iterable[Record]) -> list[Seen]:
 
 
 def exchanges(key: SessionKey, records: Sequence[Record], count: int) -> list[Seen]:
-    """The last `count` exchanges, the question first."""
+    """The last `count` exchanges, the question first; where nothing was asked yet, the last that was delivered."""
     spoken = [entry for entry in to_seen(key, records) if entry.kind != "change"]
     starts = [i for i, entry in enumerate(spoken) if entry.kind == "user"]
-    if not starts or count <= 0:
+    if count <= 0:
         return []
+    if not starts:
+        return spoken[-count:]
     return spoken[starts[max(0, len(starts) - count)] :]
 
 
@@ -121,6 +127,8 @@ def _loads(line: str) -> Json:
 
 def _said(message: Message) -> str:
     text = text_of(message.content).strip()
+    if message.delivered and (framed := _FRAMED.match(text)):
+        text = framed[1].strip()
     return f"{text} […{message.mark}]" if text and message.mark and message.mark != "pause_turn" else text
 
 

@@ -22,7 +22,7 @@ def records() -> list[Record]:
         Message("assistant", [{"type": "tool_use", "id": "t", "name": "x", "input": {}}], NOW),
         Message("user", [{"type": "tool_result", "tool_use_id": "t", "content": "secret"}], NOW),
         Message("assistant", [{"type": "text", "text": "answer"}], NOW, mark="stopped"),
-        Message("user", "<delivered>ding</delivered>", NOW, delivered=True),
+        Message("user", '<delivered from="cron:bell">\nding\n</delivered>', NOW, delivered=True),
         Snapshot(State("cli:a", NOW, NOW), Reset()),
     ]
 
@@ -33,7 +33,7 @@ def test_a_watcher_sees_what_was_said() -> None:
     assert seen == [
         ("user", "question"),
         ("assistant", "answer […stopped]"),
-        ("delivered", "<delivered>ding</delivered>"),
+        ("delivered", "ding"),
         ("change", "a new conversation begins"),
     ]
 
@@ -77,3 +77,9 @@ def test_json_without_messages_is_refused(text: str) -> None:
     """The line says what it takes."""
     with pytest.raises(CommandError, match="no messages"):
         transcript.from_json(text)
+
+
+def test_what_was_delivered_is_recalled_where_nothing_was_asked() -> None:
+    """Whoever opens a session that only jobs have written to is shown the last of it."""
+    lines = [Message("user", f"news {n}", NOW, delivered=True) for n in range(3)]
+    assert [seen.text for seen in transcript.exchanges(KEY, lines, 2)] == ["news 1", "news 2"]

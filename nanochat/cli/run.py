@@ -15,13 +15,15 @@ from nanochat.cli.wiring import WAKE, House, assemble, data_dir
 from nanochat.config import Config, Secrets, changed_keys, endpoint_of
 from nanochat.daemon import Daemon, Reloaded
 from nanochat.errors import SettingError
+from nanochat.jobs import Job
+from nanochat.keys import SessionKey
 from nanochat.patience import Patience
 from nanochat.ports import Channel
 from nanochat.systemd import Systemd
 
 __all__ = ["Gated", "run", "serve"]
 
-# What a reload goes by at once; everything else waits for a restart. Jobs are the scheduler's, which reads them itself.
+# What a reload goes by at once; everything else waits for a restart.
 AT_ONCE = ("limits.", "telegram.allow", "log.level", "cron.jobs")
 
 
@@ -46,31 +48,56 @@ async def run(config: Config, secrets: Secrets, load: Callable[[], Config]) -> i
         raise SettingError(
             'there is no key: set ANTHROPIC_API_KEY or model.base_url, or model.provider = "offline" for the demo model'
         )
-    if not config.telegram.enabled:
-        raise SettingError("no channel is enabled: set telegram.enabled = true")
-    if not secrets.telegram_token:
+    if config.telegram.enabled and not secrets.telegram_token:
         raise SettingError("telegram.enabled is true, but there is no token: set TELEGRAM_BOT_TOKEN")
     async with assemble(config, secrets, interactive=True) as house:
-        await serve(config, secrets, load, house, _telegram(config, secrets, house))
+        await serve(
+            config, secrets, load, house, _telegram(config, secrets, house) if config.telegram.enabled else None
+        )
     return 0
 
 
-async def serve(config: Config, secrets: Secrets, load: Callable[[], Config], house: House, channel: Gated) -> None:
-    """Have a daemon serve this channel from this house, and write the log."""
+async def serve(
+    config: Config, secrets: Secrets, load: Callable[[], Config], house: House, people: Gated | None
+) -> None:
+    """Have a daemon serve the channel of `people`, if there is one, and the jobs from this house, and write the log."""
+    from nanochat.channels.cron import Clock
+    from nanochat.channels.fires import Fires
+
     patience = Patience()
-    worker = house.hire({channel.name: channel}, patience)
-    house.remark(channel.name, channel.remarks)
+    book = house.ledger.jobs
+    clock = Clock(book, house.jobs())
+
+    async def job_of(job_id: str) -> Job | None:
+        # What a former process left is worked off before the clock has looked at its jobs.
+        return clock.job(job_id) or next((job for job in [*house.jobs(), *await book.all()] if job.id == job_id), None)
+
+    async def deliver(key: SessionKey, text: str, origin: str, source_id: str) -> bool:
+        return await worker.deliver(key, text, origin, source_id)
+
+    fires = Fires(clock, book, deliver, job_of)
+    channels: list[Channel] = [fires] if people is None else [people, fires]
+    worker = house.hire({channel.name: channel for channel in channels}, patience, job_of)
+    if people is not None:
+        house.remark(people.name, people.remarks)
     form, content = config.log.format, config.log.content
     with journal.written(level=config.log.level, form=form, content=content, secrets=secrets.values) as log:
 
         def follow(new: Config) -> None:
             house.limit(new)
+            clock.set_jobs(house.jobs())
+            clock.look()
             worker.limit(new.limits.concurrent_turns)
-            channel.set_allowed(new.telegram.allow)
+            if people is not None:
+                people.set_allowed(new.telegram.allow)
             log.set_level(new.log.level)
 
+        def hear() -> None:
+            worker.look_around()
+            clock.look()
+
         daemon = Daemon(
-            [channel],
+            channels,
             worker,
             patience,
             bell=data_dir(config) / WAKE,
@@ -78,6 +105,7 @@ async def serve(config: Config, secrets: Secrets, load: Callable[[], Config], ho
             reload=_Reload(config, load, follow),
             warm=house.warm,
             systemd=Systemd(os.environ),
+            heard=hear,
         )
         await daemon.run()
 

@@ -27,8 +27,10 @@ __all__ = [
     "Plan",
     "breadcrumb",
     "choose_ttl",
+    "minute",
     "plan",
     "quote",
+    "quoted_line",
     "summary_request",
 ]
 
@@ -243,21 +245,21 @@ def quote(records: Sequence[Record], plan: Plan, *, max_chars: int = _QUOTE_CHAR
     """
     seen = window(records)
     lines = [line for record in _dropped(records, plan) for line in _quoted(record)]
-    head = [_line("earlier summary", seen.summary, "")] if seen.summary else []
+    head = [quoted_line("earlier summary", seen.summary, "")] if seen.summary else []
     room = max_chars - sum(len(line) + 1 for line in head)
     begin = len(lines)
     while begin > 0 and len(lines[begin - 1]) < room:
         begin -= 1
         room -= len(lines[begin]) + 1
     if begin:
-        head.append(_line("note", f"the {begin} oldest lines are left out here", ""))
+        head.append(quoted_line("note", f"the {begin} oldest lines are left out here", ""))
     return "\n".join(["<conversation>", *head, *lines[begin:], "</conversation>"])
 
 
 def breadcrumb(records: Sequence[Record], plan: Plan) -> str:
     """What stands in place of a summary where none could be made: that something is missing, and what was known of it."""
     times = [record.timestamp for record in _dropped(records, plan) if isinstance(record, Message)]
-    span = f", from {_minute(min(times))} to {_minute(max(times))}" if times else ""
+    span = f", from {minute(min(times))} to {minute(max(times))}" if times else ""
     missing = f"({plan.dropped} earlier messages{span}, are not shown here and were not summarised; they are in the transcript)"
     former = window(records).summary.strip()
     if len(former) > _LINE_CHARS:
@@ -273,27 +275,28 @@ def _dropped(records: Sequence[Record], plan: Plan) -> Iterator[Record]:
 def _quoted(record: Record) -> Iterator[str]:
     if isinstance(record, Snapshot):
         if isinstance(record.event, SetValue) and record.event.name == "pin":
-            yield _line("pinned by the person", record.event.value, "")
+            yield quoted_line("pinned by the person", record.event.value, "")
         return
     if is_hidden(record):
         return
-    at = _minute(record.timestamp)
+    at = minute(record.timestamp)
     if record.role == "assistant":
         for block in reply_blocks(record, thinks=False):
             if block["type"] == "text":
-                yield _line("assistant", str(block["text"]), at)
+                yield quoted_line("assistant", str(block["text"]), at)
             elif block["type"] == "tool_use":
-                yield _line(f"tool call {block['name']}", json.dumps(block["input"], ensure_ascii=False), at)
+                yield quoted_line(f"tool call {block['name']}", json.dumps(block["input"], ensure_ascii=False), at)
     elif record.role in ("user", "tool"):
         results, others = user_blocks(record)
         for block in results:
-            yield _line("tool result", result_text(block), at)
+            yield quoted_line("tool result", result_text(block), at)
         who = "delivered to the person" if record.delivered else "person"
         for block in others:
-            yield _line(who, str(block["text"]) if block["type"] == "text" else f"[{block['type']}]", at)
+            yield quoted_line(who, str(block["text"]) if block["type"] == "text" else f"[{block['type']}]", at)
 
 
-def _line(who: str, text: str, at: str) -> str:
+def quoted_line(who: str, text: str, at: str) -> str:
+    """One line of a quotation: JSON in which nothing can look like a tag, cut where it is too long."""
     cleaned = clean_text(text)
     left_out = len(cleaned) - _LINE_CHARS
     if left_out > 0:
@@ -302,5 +305,6 @@ def _line(who: str, text: str, at: str) -> str:
     return json.dumps(fields, ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _minute(at: datetime) -> str:
+def minute(at: datetime) -> str:
+    """A time as quotations tell it."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

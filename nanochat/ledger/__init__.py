@@ -17,8 +17,10 @@ from pathlib import Path
 from nanochat.keys import SessionKey
 from nanochat.ledger.database import Database
 from nanochat.ledger.inbox import KEPT_DAYS, Claim, Inbox, Lane, Suspect
+from nanochat.ledger.jobs import Jobs, Made, made_jobs
 from nanochat.ledger.pairings import Pairing, Pairings
 from nanochat.ledger.parts import PartsOf
+from nanochat.ledger.runs import Delivered, Run, runs_of
 from nanochat.ledger.story import Story, people, stories
 from nanochat.liveness import Presence
 from nanochat.ports import Envelope, ReplyMemory
@@ -26,15 +28,21 @@ from nanochat.ports import Envelope, ReplyMemory
 __all__ = [
     "KEPT_DAYS",
     "Claim",
+    "Delivered",
     "Inbox",
+    "Jobs",
     "Lane",
     "Ledger",
+    "Made",
     "Pairing",
     "Pairings",
     "Row",
+    "Run",
     "Story",
     "Suspect",
+    "made_jobs",
     "people",
+    "runs_of",
     "stories",
 ]
 
@@ -58,6 +66,7 @@ class Ledger:
         self._database = Database(path, presence)
         self.inbox = Inbox(self._database)
         self.pairings = Pairings(self._database, clock=clock)
+        self.jobs = Jobs(self._database)
 
     def memory_of(self, source_id: str) -> ReplyMemory:
         """What the reply to this source has sent."""

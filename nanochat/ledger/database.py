@@ -55,6 +55,45 @@ CREATE TABLE IF NOT EXISTS pairings (
     paired_at  TEXT,
     told_at    TEXT
 );
+CREATE TABLE IF NOT EXISTS jobs (
+    id      TEXT PRIMARY KEY,
+    job     TEXT NOT NULL,
+    call_id TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS job_states (
+    id             TEXT PRIMARY KEY,
+    mark           TEXT NOT NULL,
+    decided_until  TEXT NOT NULL,
+    paused         INTEGER NOT NULL DEFAULT 0,
+    failure_told   TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (
+    job_id     TEXT NOT NULL,
+    fire       TEXT NOT NULL,
+    outcome    TEXT NOT NULL,
+    first_fire TEXT NOT NULL,
+    fires      INTEGER NOT NULL DEFAULT 1,
+    started_at TEXT NOT NULL DEFAULT '',
+    ended_at   TEXT NOT NULL DEFAULT '',
+    text       TEXT NOT NULL DEFAULT '',
+    note       TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (job_id, fire)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS run_deliveries (
+    job_id    TEXT NOT NULL,
+    fire      TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    source_id TEXT NOT NULL,
+    state     TEXT NOT NULL DEFAULT '',
+    note      TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (job_id, fire, recipient)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS watermarks (
+    job_id TEXT NOT NULL,
+    source TEXT NOT NULL,
+    place  INTEGER NOT NULL,
+    PRIMARY KEY (job_id, source)
+) WITHOUT ROWID;
 """
 
 # A ledger of an earlier version gets what it lacks; rows that it holds are a live channel's, and claimed.
@@ -78,7 +117,8 @@ _INDEXES = """
 CREATE INDEX IF NOT EXISTS inbox_seq ON inbox (seq);
 CREATE INDEX IF NOT EXISTS inbox_line ON inbox (key, seq) WHERE outcome IS NULL;
 CREATE INDEX IF NOT EXISTS inbox_head ON inbox (head) WHERE outcome IS NULL;
-CREATE INDEX IF NOT EXISTS inbox_place ON inbox (place) WHERE outcome IS NULL;
+CREATE INDEX IF NOT EXISTS inbox_place ON inbox (key, place) WHERE outcome IS NULL;
+CREATE INDEX IF NOT EXISTS runs_fired ON runs (job_id, fire) WHERE outcome = 'fired';
 """
 
 _T = TypeVar("_T")

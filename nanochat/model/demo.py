@@ -6,6 +6,7 @@ each message of a person, and none after a tool's result. Does not know how repl
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _SEARCH = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _REMIND = re.compile(r"\A(?:please )?remind me (.+)", re.IGNORECASE | re.DOTALL)
+_SUMMARY = re.compile(r"\bsummar(?:y|i[sz]e)\b", re.IGNORECASE)
 _TASK = re.compile(r"\A(?:to |that |about |of |: ?|, ?)+", re.IGNORECASE)
 
 _UNITS = {"second": "s", "sec": "s", "minute": "m", "min": "m", "hour": "h", "day": "d", "s": "s", "m": "m", "h": "h"}
@@ -66,7 +68,7 @@ class Said:
 def answer(request: ModelRequest) -> Said:
     """The reply to a legal request."""
     if request.purpose == "summary":
-        return Said(_digest(_user_texts(request.messages)[-1]))
+        return Said(_digest("\n".join(_user_texts(request.messages))))
     results = _results(request.messages[-1])
     if results:
         return Said("\n\n".join(results))
@@ -165,7 +167,7 @@ def _job(text: str, clock: datetime | None, properties: Mapping[str, Json]) -> d
     task = _TASK.sub("", re.sub(r"\A(?:please )?remind me ?", "", rest, flags=re.IGNORECASE)).strip() or text
     if asked:
         return {"action": "create", "kind": "text", "text": task, **when}
-    kind = "summary" if re.match(r"summari[sz]e", task, re.IGNORECASE) else "prompt"
+    kind = "summary" if _SUMMARY.search(task) else "prompt"
     return {"action": "create", "kind": kind, "prompt": task, **when}
 
 
@@ -243,11 +245,23 @@ def _quoted(about: str | None, earlier: Sequence[str]) -> str:
 
 
 def _digest(text: str) -> str:
-    """The lines that hold facts, then the newest others, in their order."""
-    lines = [line.strip() for line in text.splitlines() if len(line.strip()) > 2]
+    """The lines that hold facts, then the newest others, in their order. Where lines are quoted, only those are looked at."""
+    quoted = [said for line in text.splitlines() if (said := _unquoted(line))]
+    lines = quoted or [line.strip() for line in text.splitlines() if len(line.strip()) > 2]
     ranked = sorted(range(len(lines)), key=lambda at: (not _FACT.search(lines[at]), -at))[:_MAX_DIGEST_LINES]
     kept = [f"- {_short(lines[at])}" for at in sorted(ranked)]
     return "\n".join([f"A digest of {len(lines)} lines by the offline demo model:", "", *kept])
+
+
+def _unquoted(line: str) -> str:
+    """What a line of a quotation says, and who said it."""
+    if not line.startswith('{"'):
+        return ""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return ""
+    return f"{fields.get('from', '?')}: {fields.get('text', '')}" if isinstance(fields, dict) else ""
 
 
 def _short(text: str) -> str:
@@ -262,7 +276,7 @@ Until then you can try the house:
 
 - “my name is Olga”, and later “what is my name?”
 - “what did I say about …?”
-- “remind me in 5 minutes to drink some water”, “every day at 8 tell me the news”
+- “remind me in 5 minutes to drink some water”, “every weekday at 8 send me a summary of my chats”, and `/jobs`
 - “remember that the spare key is under the mat”, “search tides”
 - “tell me a long story”, and `/stop` in the middle of it
 """

@@ -45,13 +45,15 @@ class Process:
 
 
 @asynccontextmanager
-async def daemon(api: FakeBotAPI, directory: Path, config: Path | None = None) -> AsyncIterator[Process]:
+async def daemon(
+    api: FakeBotAPI, directory: Path, config: Path | None = None, *, telegram: bool = True
+) -> AsyncIterator[Process]:
     """Started with the offline model and the fake Bot API, and ended if it has not."""
     environ = {
         **{
             name: value for name, value in os.environ.items() if name.startswith(("PATH", "PYTHON", "HOME", "COVERAGE"))
         },
-        "NANOCHAT_TELEGRAM__ENABLED": "true",
+        "NANOCHAT_TELEGRAM__ENABLED": str(telegram).lower(),
         "NANOCHAT_TELEGRAM__BASE_URL": api.url,
         "NANOCHAT_MODEL__PROVIDER": "offline",
         "TELEGRAM_BOT_TOKEN": api.token,
@@ -150,10 +152,9 @@ async def test_settings_are_read_anew(tmp_path: Path) -> None:
     ("environ", "words"),
     [
         ({"TELEGRAM_BOT_TOKEN": "1:x", "NANOCHAT_TELEGRAM__ENABLED": "1"}, "there is no key: set ANTHROPIC_API_KEY"),
-        ({"NANOCHAT_MODEL__PROVIDER": "offline"}, "no channel is enabled: set telegram.enabled = true"),
         ({"ANTHROPIC_API_KEY": "sk-x", "NANOCHAT_TELEGRAM__ENABLED": "1"}, "there is no token: set TELEGRAM_BOT_TOKEN"),
     ],
-    ids=["no key", "no channel", "no token"],
+    ids=["no key", "no token"],
 )
 def test_what_cannot_be_served(
     nanochat: Nanochat, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], words: str

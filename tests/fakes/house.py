@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -14,15 +14,18 @@ from nanochat.assistant import Assistant
 from nanochat.commands import Commands
 from nanochat.condense import Condenser
 from nanochat.events import Inbound, ReplyEvent, Sender, Text
+from nanochat.history.digest import DIGEST_INSTRUCTIONS
+from nanochat.jobs import Job
 from nanochat.keys import SessionKey
 from nanochat.ledger import Ledger
 from nanochat.limits import Limits, Purse, RateFence
 from nanochat.liveness import Presence
 from nanochat.ports import Model, Tool
+from nanochat.runs import Crew
 from nanochat.sessions import SessionManager
 from nanochat.store import FileStore
 from nanochat.toolbox import Toolbox
-from nanochat.tools import SessionsTool
+from nanochat.tools import ScheduleTool, SessionsTool
 from tests.fakes.scripted_model import ScriptedModel, Step
 
 __all__ = ["OWNER", "FakeClock", "House"]
@@ -44,9 +47,12 @@ class FakeClock:
 
 
 class House:
-    """`say` sends a message through the assistant and returns all events."""
+    """`say` sends a message through the assistant and returns all events.
 
-    def __init__(
+    With `jobs`, those of the settings, it has the tool that makes others.
+    """
+
+    def __init__(  # noqa: PLR0913 - each test names the one it is about
         self,
         directory: Path,
         script: Sequence[Step] = (),
@@ -57,6 +63,7 @@ class House:
         summary_model: str = "",
         clock: FakeClock | None = None,
         model: Model | None = None,
+        jobs: Sequence[Job] | None = None,
     ) -> None:
         self.clock = clock or FakeClock()
         self.model = ScriptedModel(list(script))
@@ -76,19 +83,57 @@ class House:
             purse=self.purse,
             clock=self.clock,
         )
-        tools = (SessionsTool(self.manager.store),) if tools is None else tools
+        self.schedule = ScheduleTool(
+            self.ledger.jobs,
+            zone=settings.timezone.key,
+            settings=lambda: jobs or (),
+            poke=self.poke,
+            channels=("cli", "memory"),
+        )
+        tools = (
+            (SessionsTool(self.manager.store), *((self.schedule,) if jobs is not None else ()))
+            if tools is None
+            else tools
+        )
         toolbox = tools if isinstance(tools, Toolbox) else Toolbox(tools, (), 60.0)
         agent = Agent(
             self.manager, answering, toolbox, settings, condenser=condenser, purse=self.purse, clock=self.clock
         )
         self.agent = agent
-        self.commands = Commands(self.manager, condenser, settings, jobs=lambda _: (), clock=self.clock)
+        of_digests = replace(settings, system_prompt=DIGEST_INSTRUCTIONS, purpose="summary", attended=False)
+        prompts = Agent(
+            self.manager,
+            answering,
+            toolbox,
+            replace(settings, attended=False),
+            condenser=condenser,
+            purse=self.purse,
+            clock=self.clock,
+        )
+        digests = Agent(
+            self.manager,
+            answering,
+            Toolbox((), (), 60.0),
+            of_digests,
+            condenser=condenser,
+            purse=self.purse,
+            clock=self.clock,
+        )
+        self.crew = Crew(prompts, digests)
+        self.pokes = 0
+        self.has_daemon = True
+        self.commands = Commands(self.manager, condenser, settings, jobs=_no_jobs, clock=self.clock)
         self.fence = RateFence(limits.turns_per_minute, self.clock)
         self.assistant = Assistant(
             self.manager, agent, self.commands, limits=limits, fence=self.fence, purse=self.purse
         )
         self._answering = answering
         self._numbers = itertools.count(1)
+
+    def poke(self) -> bool:
+        """Stands for the bell at a daemon's door."""
+        self.pokes += 1
+        return self.has_daemon
 
     def inbound(self, text: str, key: str = "cli:test", source_id: str = "", sender: Sender = OWNER) -> Inbound:
         source_id = source_id or f"cli:{next(self._numbers)}"
@@ -106,3 +151,7 @@ class House:
         await self.manager.close()
         await self.ledger.close()
         self.presence.leave()
+
+
+async def _no_jobs(_: Inbound) -> Sequence[str]:
+    return ()

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.answering import Turns
+from nanochat.channels.cron import Clock
+from nanochat.channels.fires import Fires
 from nanochat.deliveries import Deliveries
+from nanochat.jobs import Job
 from nanochat.keys import SessionKey
 from nanochat.ledger import Story, stories
 from nanochat.limits import Limits
 from nanochat.patience import Patience
 from nanochat.ports import Channel, Envelope, Handler, Model, ModelReply, ModelRequest
 from nanochat.records import Usage
+from nanochat.runs import Runs
 from nanochat.worker import Worker
 from tests.fakes.house import House
 from tests.fakes.memory_channel import REPEATED, Board, MemoryChannel
@@ -83,7 +87,7 @@ class Echo:
 class Office:
     """One process. `model` answers; what people see stands on `board`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each test names the one it is about
         self,
         directory: Path,
         *,
@@ -94,23 +98,43 @@ class Office:
         handler: Handler | None = None,
         channels: Sequence[Channel] | None = None,
         patience: Patience | None = None,
+        jobs: Sequence[Job] | None = None,
     ) -> None:
         self.path = directory / "ledger.db"
         self.pauses = pauses or Pauses()
         self.clock = self.pauses.clock
         self.echo = Echo()
-        self.house = House(directory, limits=limits, clock=self.clock, model=model or self.echo)
+        self.house = House(
+            directory,
+            limits=limits,
+            clock=self.clock,
+            model=model or self.echo,
+            jobs=jobs,
+        )
         self.board = board or Board()
         self.channel = MemoryChannel("memory", self.board, self.clock)
         served = {channel.name: channel for channel in ((self.channel,) if channels is None else channels)}
         assistant = self.house.assistant
         patience = patience or Patience(self.pauses)
         ledger = self.house.ledger
+        self.alarm = Clock(ledger.jobs, jobs or (), clock=self.clock)
+        self.fires = Fires(self.alarm, ledger.jobs, self._deliver, self.job_of, self.clock)
+        if jobs is not None:
+            served[self.fires.name] = self.fires
+        self.runs = Runs(
+            assistant,
+            self.house.manager,
+            self.house.crew,
+            ledger.jobs,
+            self.house.purse,
+            job_of=self.job_of,
+            clock=self.clock,
+        )
         turns = Turns(
-            handler or assistant,
-            assistant.again,
-            assistant.passes,
-            assistant.interrupt,
+            handler or self.runs,
+            self.runs.again,
+            self.runs.passes,
+            self.runs.interrupt,
             assistant.make_way,
             assistant.coming,
             self.house.fence.opens_at,
@@ -124,7 +148,23 @@ class Office:
             concurrent_turns=(limits or Limits()).concurrent_turns,
             clock=self.clock,
         )
+        self._serves_jobs = jobs is not None
+        self._jobs = tuple(jobs or ())
         self._tasks: list[asyncio.Task[None]] = []
+
+    async def job_of(self, job_id: str) -> Job | None:
+        """A job by its id, of the settings or made."""
+        return next((job for job in [*self._jobs, *await self.house.ledger.jobs.all()] if job.id == job_id), None)
+
+    async def _deliver(self, key: SessionKey, text: str, origin: str, source_id: str) -> bool:
+        return await self.worker.deliver(key, text, origin, source_id)
+
+    async def tick(self, seconds: float) -> None:
+        """Let time pass, and wait until what fell due is done."""
+        self.pauses.advance(seconds)
+        self.alarm.look()
+        await self.alarm.rest()
+        await self.worker.rest()
 
     async def open(self) -> None:
         """Begin to work, and to take messages in."""
@@ -132,6 +172,8 @@ class Office:
             asyncio.create_task(self.worker.run()),
             asyncio.create_task(self.channel.run(self.worker.accept)),
         ]
+        if self._serves_jobs:
+            self._tasks.append(asyncio.create_task(self.fires.run(self.worker.accept)))
         await self.worker.opened.wait()
 
     async def put(self, text: str, source_id: str, key: SessionKey = KEY, **fields: Any) -> bool:  # Any: an Envelope's
