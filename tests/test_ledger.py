@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -124,3 +125,36 @@ def test_marks_of_the_dead_are_cleared_away(tmp_path: Path) -> None:
     presence.leave()
     assert list(tmp_path.iterdir()) == []
     assert not presence.is_alive(presence.name)
+
+
+async def test_a_ledger_deleted_while_it_is_open_is_written_anew(tmp_path: Path) -> None:
+    """What was acknowledged does not go with the file's name."""
+    dead, living = Presence(tmp_path / "leases"), Presence(tmp_path / "leases")
+    first = Ledger(tmp_path / "ledger.db", dead)
+    await first.accept_claimed(envelope("cli:1"), NOW)
+    for name in os.listdir(tmp_path):
+        if name.startswith("ledger.db"):
+            os.unlink(tmp_path / name)
+    await first.accept_claimed(envelope("cli:2"), NOW)
+    await first.close()
+    dead.leave()
+    second = Ledger(tmp_path / "ledger.db", living)
+    assert [row.envelope.source_id for row in await second.claim_orphans(KEY, "cli:")] == ["cli:1", "cli:2"]
+    assert (tmp_path / "ledger.db").stat().st_mode & 0o777 == 0o600
+    await second.close()
+    living.leave()
+
+
+async def test_two_processes_agree_on_the_ledger_written_anew(tmp_path: Path) -> None:
+    """The first puts it back, the second goes on with that."""
+    one, two = (Ledger(tmp_path / "ledger.db", Presence(tmp_path / "leases")) for _ in range(2))
+    await one.accept_claimed(envelope("cli:1"), NOW)
+    await two.accept_claimed(envelope("cli:2"), NOW)
+    for name in os.listdir(tmp_path):
+        if name.startswith("ledger.db"):
+            os.unlink(tmp_path / name)
+    await one.accept_claimed(envelope("cli:3"), NOW)
+    assert not await two.accept_claimed(envelope("cli:3"), NOW)
+    assert not await one.accept_claimed(envelope("cli:2"), NOW)
+    await one.close()
+    await two.close()

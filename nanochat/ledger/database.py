@@ -7,6 +7,7 @@ device, not a hundred. Knows tables and transactions. Does not know what a row m
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sqlite3
 from collections import deque
@@ -137,6 +138,7 @@ class Database:
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._asked: deque[_Asked] = deque()
         self._connection: sqlite3.Connection | None = None
+        self._identity = (0, 0)
 
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Do `work` inside a transaction of its own; what it wrote is durable when this returns.
@@ -213,7 +215,9 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
-            return self._connection
+            if self._is_in_place():
+                return self._connection
+            self._put_back(self._connection)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.presence.announce()
         # SQLite would create the file by the umask; a ledger names people and holds their messages.
@@ -228,8 +232,39 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+        status = os.stat(self._path)
+        self._connection, self._identity = connection, (status.st_dev, status.st_ino)
         return connection
+
+    def _is_in_place(self) -> bool:
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def _put_back(self, orphaned: sqlite3.Connection) -> None:
+        """The file was deleted while we had it open. What was acknowledged must not go with its name: it is written anew, unless
+        another process of ours, or a person, has put a file there."""
+        self._connection = None
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        copy = self._path.with_name(f"{self._path.name}.new")
+        lock = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self._path.exists():
+                target = sqlite3.connect(copy)
+                try:
+                    orphaned.backup(target)
+                finally:
+                    target.close()
+                # A log that was left behind belongs to the file that is gone, and would be read into the new one.
+                for suffix in ("-wal", "-shm"):
+                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+                copy.replace(self._path)
+        finally:
+            orphaned.close()
+            os.close(lock)
 
 
 def _fail(batch: Sequence[_Asked], error: BaseException) -> None:
