@@ -24,4 +24,5 @@ async def test_killed_under_load(tmp_path: Path) -> None:
     outcome = await kills_under_load(tmp_path, kills=3, seed=2, longest_s=0.8, progress=_quietly)
     assert outcome.findings.faults == []
     assert outcome.findings.answered + outcome.findings.given_up == outcome.findings.messages
-    assert outcome.findings.repeats <= 4
+    # Each death may catch several of the twenty at the one instant that cannot be closed.
+    assert outcome.findings.repeats <= outcome.findings.messages // 4
