@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 # A file that cannot be downloaded within about a minute will not come by waiting longer, and its sender waits for a word.
 PARSE_TRIES = 6
 
+# Kinds of failures that say no to a person, and nothing of how we do.
+_BETWEEN_US = ("command", "limit", "busy", "pace")
+
 # The turn has brought down nobody, and its answer is there. What was to be shown so often, and never was to its end, may all the
 # same be what kills; it stands in its session.
 MAX_TELLINGS = 10
@@ -275,7 +278,10 @@ class Answering:
                 await self._close(answer, "failed", f"not delivered: {error}")
             return
         if receipt is not None:
-            _log.info("answered: %s %s", answer.outcome, answer.how, extra={"text": answer.text})
+            # A refused key or a spent credit is the operator's to mend; what a person may not do is between them and us.
+            is_ours = answer.outcome == "failed" and answer.how not in _BETWEEN_US
+            level = logging.WARNING if is_ours else logging.INFO
+            _log.log(level, "answered: %s %s", answer.outcome, answer.how, extra={"text": answer.text})
             await self._close(answer, answer.outcome, answer.note, receipt.message_ids)
 
     async def _close(self, answer: Answer, outcome: str, note: str, message_ids: tuple[str, ...] = ()) -> None:

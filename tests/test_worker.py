@@ -13,7 +13,7 @@ import pytest
 
 from nanochat.dispatcher import packed
 from nanochat.errors import ChannelError, LedgerError, NotWritten
-from nanochat.events import Inbound, Sender, Text
+from nanochat.events import Inbound, Sender, Text, TurnFailed
 from nanochat.keys import SessionKey
 from nanochat.limits import Limits
 from nanochat.ports import Emit, Envelope
@@ -882,3 +882,19 @@ async def test_what_people_say_stays_out_of_log_and_notes(office: Open, caplog: 
     assert not [text for text in [*two.board.texts(OTHER), two.board.texts(KEY)[1]] if "sekrit" in text]
     assert not [row.note for row in two.rows() if "sekrit" in row.note]
     assert "sekrit" not in caplog.text
+
+
+async def test_a_failure_of_ours_is_a_warning(office: Open, caplog: pytest.LogCaptureFixture) -> None:
+    """A refused key leaves a line at `log.level = "warning"`; a command that somebody may not give leaves none."""
+
+    async def refused(inbound: Inbound, emit: Emit) -> None:
+        emit(TurnFailed("the API key was refused", kind="key" if inbound.text == "hi" else "command"))
+
+    one = office(handler=refused)
+    await one.open()
+    with caplog.at_level(logging.INFO, "nanochat.answering"):
+        for i, text in enumerate(("hi", "/model x")):
+            await one.put(text, f"memory:{i}")
+        await one.worker.rest()
+    told = [(r.levelname, r.getMessage()) for r in caplog.records if r.getMessage().startswith("answered")]
+    assert told == [("WARNING", "answered: failed key"), ("INFO", "answered: failed command")]
