@@ -24,6 +24,9 @@ from tests.fakes.bot_world import Message
 __all__ = ["GIVEN_UP", "Findings", "answer_to", "judge", "settled", "tags_in"]
 
 GIVEN_UP = "it is given up"
+
+# How a line of nanochat's own begins, while nothing was said yet.
+NOTICE = "⏳"
 REPEATED = "↻ "
 _TAG = re.compile(r"c\d+m\d+")
 _LONG = 700
@@ -131,6 +134,10 @@ def _judge_remainders(chat: Chat, by_id: Mapping[int, Message], finals: Mapping[
         ]
         begins = message.text.removeprefix(REPEATED).split()[:1]
         is_repeated = any(r.text.removeprefix(REPEATED).split()[:1] == begins or GIVEN_UP in r.text for r in repeats)
+        # A notice ("the model is overloaded") that arrived unknown to us is repeated, and its repeat then grows into the answer.
+        behind = min((number for number in finals if number > message.id), default=None)
+        is_notice = message.text.removeprefix(REPEATED).startswith(NOTICE)
+        is_repeated |= is_notice and behind is not None and by_id[behind].text.startswith(REPEATED)
         if is_repeated:
             found.doubled += 1
         else:
