@@ -16,7 +16,8 @@ from typing import TextIO
 
 import click
 
-from nanochat.cli.app import State, app
+from nanochat.cli.app import app
+from nanochat.cli.options import State
 from nanochat.errors import KeyFormError, NanochatError, SettingError
 
 __all__ = ["main", "run"]

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import pytest
 
 from nanochat.__main__ import run
-from nanochat.cli.app import State
+from nanochat.cli.options import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ def imported(code: str) -> set[str]:
 def test_help_loads_little() -> None:
     """It is there at once: click, and words."""
     modules = imported(
-        "from nanochat.__main__ import run; from nanochat.cli.app import State; run(['chat', '--help'], State())"
+        "from nanochat.__main__ import run; from nanochat.cli.options import State; run(['chat', '--help'], State())"
     )
     assert not modules & {"asyncio", "msgspec", "prompt_toolkit", "rich", "anthropic", "sqlite3", "nanochat.config"}
 

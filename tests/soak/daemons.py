@@ -24,7 +24,7 @@ import nanochat.model.anthropic
 import nanochat.model.wire
 import nanochat.worker  # noqa: F401
 from nanochat.__main__ import run
-from nanochat.cli.app import State
+from nanochat.cli.options import State
 
 
 def tell(line: str) -> None:
