@@ -10,8 +10,10 @@ NanochatError
 │   ├── NotWritten          nothing of it is in the file: trying again is safe
 │   ├── DurabilityUnknown   it may be in the file: trying again could double it
 │   ├── NewerFormat         written by a newer nanochat: readable, never appended to
+│   ├── UnknownSession      there is no such session
 │   ├── WrongFile           the path holds something that is not this session's file
 │   └── LeaseHeld           another turn of this session is running elsewhere
+├── SearchError             words that cannot be looked for, or the search index
 ├── LedgerError             the work-in-progress database
 ├── ModelError              the model, or the way to it
 ├── ToolError               a tool could not do what it was asked; the model sees the text
@@ -41,9 +43,11 @@ __all__ = [
     "NanochatError",
     "NewerFormat",
     "NotWritten",
+    "SearchError",
     "SettingError",
     "StoreError",
     "ToolError",
+    "UnknownSession",
     "WrongFile",
 ]
 
@@ -94,6 +98,13 @@ class NewerFormat(StoreError):
     """The file says a format version above ours: it is read, and never appended to."""
 
 
+class UnknownSession(StoreError):
+    """No session of this key was ever written, or it was put away."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"there is no session {key}; nanochat sessions lists them", key=key)
+
+
 class WrongFile(StoreError):
     """The path holds another session's file, a link, a directory or a device."""
 
@@ -104,6 +115,10 @@ class LeaseHeld(StoreError):
     def __init__(self, message: str, *, key: str = "", path: str = "", holder: str = "") -> None:
         super().__init__(message, key=key, path=path)
         self.holder = holder
+
+
+class SearchError(NanochatError):
+    """The words are no query, or the index could not be used; it is derived, and can be deleted."""
 
 
 class LedgerError(NanochatError):

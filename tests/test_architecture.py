@@ -15,9 +15,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "nanochat"
 
 # From the ground up. A room may import those before it, never those behind it.
-GROUND = ("errors", "keys", "records", "lines", "events", "ports", "current")
-PURE = ("pricing", "jobs", "history", "transcript")
-WORLD = ("liveness", "patience", "wake", "systemd", "ledger", "store", "model", "tools")
+GROUND = ("errors", "keys", "records", "lines", "events", "ports", "doors", "current")
+PURE = ("pricing", "jobs", "history", "transcript", "usage")
+WORLD = ("liveness", "patience", "wake", "systemd", "ledger", "store", "search", "model", "tools")
 TURN = (
     "limits",
     "attachments",
@@ -30,6 +30,7 @@ TURN = (
     "lineup",
     "assistant",
     "gathering",
+    "catalog",
     "runs",
     "dispatcher",
     "heard",
@@ -58,7 +59,9 @@ HOMES = {
     "markdown_it": ("channels/",),
     "click": ("cli/", "__main__.py"),
     "msgspec": ("config/",),
-    "sqlite3": ("ledger", "store/"),
+    "plotext": ("cli/",),
+    "pydantic": ("channels/http/",),
+    "sqlite3": ("ledger", "store/", "search/"),
     "structlog": ("journal",),
 }
 
