@@ -19,11 +19,11 @@ from zoneinfo import ZoneInfo
 from nanochat import attachments, history, pricing
 from nanochat.condense import Condenser
 from nanochat.errors import LedgerError, LimitReached, ModelError, NanochatError, StoreError
-from nanochat.events import Inbound, Notice, TextDelta, TurnDone, TurnFailed
+from nanochat.events import Inbound, Notice, TextDelta, TurnDone, TurnFailed, TurnStats
 from nanochat.history import compaction
 from nanochat.limits import Purse
 from nanochat.ports import Emit, Model, ModelReply, ModelRequest, ToolContext
-from nanochat.records import Block, Content, Message, Record, Snapshot, TurnEnd, text_of
+from nanochat.records import Block, Content, Message, Record, Snapshot, TurnEnd, Usage, text_of
 from nanochat.sessions import Session, SessionManager
 from nanochat.tally import Tally
 from nanochat.toolbox import Toolbox, blocks_of, open_calls, result_block
@@ -185,7 +185,7 @@ class Agent:
     def retell(self, lines: Sequence[Record]) -> TurnDone | None:
         """What a turn with these lines said, if it came to its end."""
         ended = next(filter(None, map(_end_of, lines)), None)
-        return _retold(lines, ended) if ended is not None else None
+        return _retold(lines, ended, self.settings.budget_tokens) if ended is not None else None
 
     def model_of(self, session: Session) -> str:
         """The model that answers in a session."""
@@ -334,12 +334,24 @@ class Agent:
         return TurnDone(tally.text, tally.stats(self.settings.budget_tokens), mark, tuple(tally.message_ids))
 
 
-def _retold(lines: Sequence[Record], end: TurnEnd) -> TurnDone:
+def _retold(lines: Sequence[Record], end: TurnEnd, budget_tokens: int) -> TurnDone:
     """What a turn said that came to its end before a crash could be told of it."""
     messages = [line for line in lines if isinstance(line, Message)]
-    said = [text_of(line.content) for line in messages if line.role == "assistant"]
+    replies = [line for line in messages if line.role == "assistant"]
+    last = next((line.usage for line in reversed(replies) if line.usage is not None), Usage())
+    stats = TurnStats(
+        model=end.model,
+        usage=end.usage,
+        cost_usd=end.cost_usd,
+        context_tokens=last.prompt + last.output,
+        budget_tokens=budget_tokens,
+        window_tokens=pricing.window_tokens(end.model),
+        ttft_s=end.ttft_s,
+        seconds=end.seconds,
+    )
+    said = "\n\n".join(filter(None, (text_of(line.content) for line in replies)))
     mark = "" if end.outcome == "done" else end.outcome
-    return TurnDone("\n\n".join(text for text in said if text), None, mark, tuple(line.n for line in messages))
+    return TurnDone(said, stats, mark, tuple(line.n for line in messages))
 
 
 def _end_of(line: Record) -> TurnEnd | None:

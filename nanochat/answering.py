@@ -26,7 +26,7 @@ from nanochat.heard import Heard
 from nanochat.keys import SessionKey
 from nanochat.ledger import Claim, Ledger
 from nanochat.patience import Patience
-from nanochat.ports import Channel, Handler, Receipt
+from nanochat.ports import Channel, Emit, Handler, Receipt, Reply
 
 __all__ = ["Answer", "Answering", "Slot", "Turns"]
 
@@ -53,6 +53,8 @@ class Turns:
     handler: Handler
     again: Handler
     """The Handler for what was begun before."""
+    live: Callable[[Inbound, Emit, str], Awaitable[None]]
+    """Answer a message of a channel that waits for it, whose row is kept with this digest."""
     passes: Callable[[Inbound], bool]
     """Whether a message is a command that changes nothing, and may be carried out again."""
     interrupt: Callable[[SessionKey, str], Awaitable[bool]]
@@ -238,13 +240,18 @@ class Answering:
             await self._turns.handler(inbound, heard)
 
     async def _end_live(self, claim: Claim, slot: Slot) -> None:
-        """Finish what a channel had waited for whose process died: nobody listens, and the session file tells."""
+        """Finish what a channel had waited for whose process died. Who asks for it again is told, and the session file tells."""
         inbound = unpacked(claim.envelopes[0])
-        heard = Heard(_Nobody())
+        heard = Heard(self._listener(claim, inbound))
         await self._turn(claim, inbound, heard, slot)
         if heard.final is not None:
             outcome = "done" if isinstance(heard.final, TurnDone) else "failed"
             await self._inbox.close(claim.source_id, outcome, self._clock())
+
+    def _listener(self, claim: Claim, inbound: Inbound) -> Reply:
+        """The channel that had brought the message, if it is served: its name begins the source's."""
+        channel = self._channels.get(claim.source_id.partition(":")[0])
+        return channel.reply_to(inbound, self._ledger.memory_of(claim.source_id)) if channel is not None else _Nobody()
 
     # --- endings -----------------------------------------------------------------------------------------------------
 
@@ -318,6 +325,7 @@ class Answering:
         if not (claim.has_run or claim.origin) and claim.crashes == MAX_ATTEMPTS:
             return await self._line(claim, words)
         await self._inbox.close(claim.source_id, "failed", self._clock(), words)
+        self._tell_live(claim, words)
         return None
 
     async def _stumble(self, claim: Claim, error: Exception) -> Answer | None:
@@ -336,6 +344,7 @@ class Answering:
         channel = self._channels.get(claim.key.channel)
         if channel is None or claim.is_live or claim.origin:
             await self._inbox.close(claim.source_id, outcome, self._clock(), note or words)
+            self._tell_live(claim, words)
             return None
         memory = self._ledger.memory_of(claim.source_id)
         return Answer(
@@ -346,6 +355,10 @@ class Answering:
             words,
             is_line=True,
         )
+
+    def _tell_live(self, claim: Claim, words: str) -> None:
+        if claim.is_live:
+            self._listener(claim, unpacked(claim.envelopes[0]))(TurnFailed(words, kind="crashed"))
 
 
 class _Nobody:

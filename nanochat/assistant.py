@@ -66,6 +66,12 @@ class Assistant:
         with contained(reply.fail):
             reply.finish(await self._in_turn(inbound, reply, self._go_on))
 
+    async def retell(self, inbound: Inbound, emit: Emit) -> None:
+        """Tell what became of a message that was answered before, from its session: nothing is asked, and nothing written."""
+        reply = _Reply(emit)
+        with contained(reply.fail):
+            reply.finish(await self._retell(inbound))
+
     def coming(self, key: SessionKey, source_id: str) -> AbstractContextManager[None]:
         """For a while, a message is on its way here: `/stop` finds it although it has not come."""
         return self._lines.coming(key, source_id)
@@ -164,6 +170,24 @@ class Assistant:
             await self._purse.check(session.state, self._agent.model_of(session))
         async with self._turns:
             return await self._agent.turn(session, inbound, emit, stop)
+
+    async def _retell(self, inbound: Inbound) -> TurnDone | TurnFailed:
+        session = await self._manager.get_or_create(inbound.key)
+        source_id = inbound.source_id
+        lines = session.turn_of(source_id) or await self._manager.before_reset(session, source_id)
+        if told := self._agent.retell(lines):
+            if told.mark in ("failed", "interrupted"):
+                return TurnFailed(
+                    f"the answer to this message was cut short: {told.mark}", kind="cut", kept=bool(told.text)
+                )
+            return told
+        if self._commands.is_command(inbound):
+            return TurnFailed(
+                f"{self._named(inbound)} was carried out before; what it said is not kept", kind="command"
+            )
+        if await self._manager.was_undone(session, source_id, inbound.at):
+            return TurnDone("", mark="undone")
+        return TurnFailed("this message was received before, and its answer is no longer at hand", kind="command")
 
     async def _go_on(self, session: Session, inbound: Inbound, emit: Emit, stop: Stop) -> TurnDone | TurnFailed:
         """What is left of a message that was begun before: nothing, all, or the rest."""

@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import assert_never
 
 from nanochat.errors import LedgerError
 from nanochat.events import Inbound, Notice, ReplyEvent, Sender, Text, TurnDone, TurnFailed
@@ -53,13 +54,13 @@ class Dispatcher:
         self._interrupt = interrupt
         self._clock = clock
 
-    async def live(self, inbound: Inbound, emit: Emit) -> None:
-        """Answer a message of a channel that waits for it; see `ports.Handler`."""
+    async def live(self, inbound: Inbound, emit: Emit, digest: str = "") -> None:
+        """Answer a message of a channel that waits for it; see `ports.Handler`. `digest` is kept with its row."""
         if self._passes(inbound):
             await self._handler(inbound, emit)
             return
         try:
-            refusal = await self._accept(inbound)
+            refusal = await self._accept(inbound, digest)
         except LedgerError as error:
             refusal = TurnFailed(str(error), kind="store")
         if refusal is not None:
@@ -91,13 +92,13 @@ class Dispatcher:
         await self._ledger.release(waiting)
         return len(waiting)
 
-    async def _accept(self, inbound: Inbound) -> TurnFailed | None:
+    async def _accept(self, inbound: Inbound, digest: str) -> TurnFailed | None:
         size_bytes = len(inbound.text.encode(errors="replace"))
         if size_bytes > MAX_LINE_BYTES:
             most = f"{MAX_LINE_BYTES / (1 << 20):.0f} MiB"
             return TurnFailed(f"a message of {size_bytes / 1e6:.1f} MB is more than one may be ({most})", kind="store")
         try:
-            if await self._ledger.accept_claimed(packed(inbound), self._clock()):
+            if await self._ledger.accept_claimed(packed(inbound), self._clock(), digest):
                 return None
         except asyncio.CancelledError:
             # The row may be written all the same, and nobody waits for its answer any more.
@@ -117,23 +118,47 @@ class Dispatcher:
         emit(TurnFailed(f"{row.attempts} attempts to answer “{said}” were cut short; it is given up", kind="crashed"))
 
     async def _through(self, handler: Handler, inbound: Inbound, emit: Emit) -> None:
-        outcomes: list[str] = []
+        finals: list[TurnDone | TurnFailed] = []
 
         def note(event: ReplyEvent) -> None:
             if isinstance(event, TurnDone | TurnFailed):
-                outcomes.append("done" if isinstance(event, TurnDone) else "failed")
+                finals.append(event)
+                if _is_refusal(event):
+                    return
             emit(event)
 
         await handler(inbound, note)
         # Cancelled, it is not closed: whoever opens the session next goes on with it.
-        await self._finish(inbound, outcomes[-1] if outcomes else "failed")
+        final = finals[-1] if finals else TurnFailed("no answer came")
+        await self._finish(inbound, *_outcome(final))
+        if _is_refusal(final) or not finals:
+            # Told only now: who hears that it was refused may send the same message again at once.
+            emit(final)
 
-    async def _finish(self, inbound: Inbound, outcome: str) -> None:
-        """Close the row of a message whose outcome was told; should this fail, the session file tells it to the next who asks."""
+    async def _finish(self, inbound: Inbound, outcome: str, note: str = "") -> None:
+        """Close the row of a message whose outcome is known; should this fail, the session file tells it to the next who asks."""
         try:
-            await self._ledger.finish(inbound.source_id, outcome, self._clock())
+            await self._ledger.finish(inbound.source_id, outcome, self._clock(), note)
         except LedgerError as error:
             _log.warning("the row of %s stays open: %s", inbound.source_id, error)
+
+
+def _is_refusal(final: TurnDone | TurnFailed) -> bool:
+    """Whether the turn was not begun, and may be asked for again."""
+    return isinstance(final, TurnFailed) and final.kind in ("busy", "pace", "limit") and not final.kept
+
+
+def _outcome(final: TurnDone | TurnFailed) -> tuple[str, str]:
+    """How a row is closed, and why; nothing is noted that a person said."""
+    match final:
+        case TurnDone(mark=mark):
+            return "done", mark
+        case TurnFailed(kind="command"):
+            return "failed", "a command that cannot be carried out"
+        case TurnFailed(message=message):
+            return "refused" if _is_refusal(final) else "failed", message
+        case _:
+            assert_never(final)
 
 
 def packed(inbound: Inbound) -> Envelope:

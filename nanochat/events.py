@@ -145,7 +145,7 @@ class TurnDone:
 class TurnFailed:
     """The turn did not come to its end. `message` is fit for a person; `error_id` finds the log lines; `kept` says that
     the text so far is in the session; `kind` is ModelError's kind, or: busy, pace (too many turns in a
-    minute), limit, store, command, crashed, internal."""
+    minute), limit, store, command, crashed, ending (the daemon is), internal."""
 
     message: str
     error_id: str = ""

@@ -18,6 +18,7 @@ from nanochat.records import Block, Event, Json, Message, Record, State, Usage
 __all__ = [
     "Accept",
     "Appended",
+    "Begin",
     "Brief",
     "Changes",
     "Channel",
@@ -43,6 +44,9 @@ Emit: TypeAlias = Callable[[ReplyEvent], None]
 
 Handler: TypeAlias = Callable[[Inbound, Emit], Awaitable[None]]
 """Does a whole turn. Returns after the last event was emitted; raises nothing but `CancelledError`."""
+
+Begin: TypeAlias = Callable[[Inbound, Emit, str], None]
+"""Have a message answered to its end, whoever still listens, with a digest to know it again by; returns at once."""
 
 Watch: TypeAlias = Callable[[SessionKey, Callable[[Seen], None]], Awaitable[None]]
 """Calls back for every line that others append to a session, until cancelled."""

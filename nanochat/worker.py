@@ -20,13 +20,15 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from nanochat.answering import Answer, Answering, Slot, Turns
+from nanochat.assistant import contained
 from nanochat.current import working_on
 from nanochat.deliveries import Deliveries
 from nanochat.errors import LedgerError, NotWritten
+from nanochat.events import Inbound, TurnFailed
 from nanochat.keys import SessionKey
 from nanochat.ledger import Claim, Lane, Ledger, Suspect
 from nanochat.patience import Patience
-from nanochat.ports import Channel, Envelope
+from nanochat.ports import Channel, Emit, Envelope
 
 __all__ = ["Worker"]
 
@@ -64,6 +66,7 @@ class Worker:
         self._at_head: dict[SessionKey, str] = {}
         self._suspect = asyncio.Lock()
         self._looking = 0
+        self._living = 0
         self._idle = asyncio.Condition()
         self.opened = asyncio.Event()
         """Set once `run` has found what a former process left."""
@@ -93,6 +96,22 @@ class Worker:
             return False
         self._look(key, "line")
         return True
+
+    def begin(self, inbound: Inbound, emit: Emit, digest: str = "") -> None:
+        """Answer a message of a channel that waits for it, to its end, whoever still listens; see `doors.LiveTurns.begin`."""
+        if self._group is None or self._patience.is_over:
+            emit(TurnFailed("nanochat is ending; ask again when it is back", kind="ending", retryable=True))
+            return
+        self._living += 1
+        self._group.create_task(self._see_through(inbound, emit, digest))
+
+    async def _see_through(self, inbound: Inbound, emit: Emit, digest: str) -> None:
+        try:
+            with contained(_log_fault), working_on(inbound.key, inbound.source_id):
+                await self._turns.live(inbound, emit, digest)
+        finally:
+            self._living -= 1
+        await self._tell_idle()
 
     def look_around(self) -> None:
         """Somebody else wrote the ledger: see what there is."""
@@ -139,7 +158,9 @@ class Worker:
     async def rest(self) -> None:
         """Wait until nothing is being done; what waits for its time does not count."""
         async with self._idle:
-            await self._idle.wait_for(lambda: not self._lanes and not self._busy and not self._looking)
+            await self._idle.wait_for(
+                lambda: not (self._lanes or self._busy or self._looking or self._living),
+            )
 
     # --- lanes -------------------------------------------------------------------------------------------------------
 
@@ -290,3 +311,7 @@ class Worker:
     async def _tell_idle(self) -> None:
         async with self._idle:
             self._idle.notify_all()
+
+
+def _log_fault(error: Exception) -> None:
+    _log.error("a live message: %s", error, exc_info=error)

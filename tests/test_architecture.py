@@ -37,6 +37,7 @@ TURN = (
     "deliveries",
     "answering",
     "worker",
+    "live",
 )
 CHANNELS = ("channels",)
 ENTRY = ("config", "log", "journal")

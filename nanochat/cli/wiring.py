@@ -242,6 +242,7 @@ async def assemble(config: Config, secrets: Secrets, *, interactive: bool) -> As
         turns = Turns(
             handler=runs,
             again=runs.again,
+            live=dispatcher.live,
             passes=runs.passes,
             interrupt=runs.interrupt,
             make_way=assistant.make_way,

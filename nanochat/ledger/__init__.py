@@ -2,7 +2,7 @@
 
 Knows rows. Holds no conversation: delete `ledger.db` and no transcript is lost. Does not know what a turn is.
 
-A row of a channel that waits for its answer lives so:   claimed -> done | failed | interrupted
+A row of a channel that waits for its answer lives so:   claimed -> done | failed | refused | interrupted
 All others are told of in `inbox`.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from nanochat.doors import Known
 from nanochat.keys import SessionKey
 from nanochat.ledger.database import Database
 from nanochat.ledger.inbox import KEPT_DAYS, Claim, Inbox, Lane, Suspect
@@ -72,14 +73,20 @@ class Ledger:
         """What the reply to this source has sent."""
         return PartsOf(self._database, source_id)
 
-    async def accept_claimed(self, envelope: Envelope, now: datetime) -> bool:
-        """Record an inbound that this process is about to handle; False where its `source_id` is known already."""
+    async def accept_claimed(self, envelope: Envelope, now: datetime, digest: str = "") -> bool:
+        """Record an inbound that this process is about to handle; False where its `source_id` is known already.
+
+        One that was refused may come again. `digest` is kept when the body is not, to tell a repeat from another message.
+        """
 
         def insert(database: sqlite3.Connection) -> bool:
             self.inbox.forget_old(database, now)
             changed = database.execute(
-                "INSERT OR IGNORE INTO inbox (source_id, seq, key, body, accepted_at, owner, live, head)"
-                " VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM inbox), ?, ?, ?, ?, 1, ?)",
+                "INSERT INTO inbox (source_id, seq, key, body, accepted_at, owner, live, head, digest)"
+                " VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM inbox), ?, ?, ?, ?, 1, ?, ?)"
+                " ON CONFLICT (source_id) DO UPDATE SET body = excluded.body, owner = excluded.owner,"
+                " digest = excluded.digest, attempts = 1, outcome = NULL, finished_at = NULL, note = ''"
+                " WHERE outcome = 'refused' AND live = 1",
                 (
                     envelope.source_id,
                     str(envelope.key),
@@ -87,21 +94,37 @@ class Ledger:
                     now.isoformat(),
                     self._presence.name,
                     envelope.source_id,
+                    digest,
                 ),
             )
             return changed.rowcount == 1
 
         return await self._database.run(insert)
 
-    async def finish(self, source_id: str, outcome: str, now: datetime) -> None:
-        """Close a row. `outcome`: done, failed, interrupted."""
+    async def finish(self, source_id: str, outcome: str, now: datetime, note: str = "") -> None:
+        """Close a row. `outcome`: done, failed, refused, interrupted; `note` says why."""
         await self._database.run(
             lambda database: database.execute(
                 # What it said is in its session file; here it would only be kept.
-                "UPDATE inbox SET outcome = ?, finished_at = ?, body = '' WHERE source_id = ?",
-                (outcome, now.isoformat(), source_id),
+                "UPDATE inbox SET outcome = ?, finished_at = ?, note = ?, body = '' WHERE source_id = ?",
+                (outcome, now.isoformat(), note, source_id),
             )
         )
+
+    async def known(self, source_id: str) -> Known | None:
+        """What is known of a message that was not refused."""
+
+        def select(database: sqlite3.Connection) -> Known | None:
+            row = database.execute(
+                "SELECT key, outcome, digest, note FROM inbox WHERE source_id = ? AND outcome IS NOT 'refused'",
+                (source_id,),
+            ).fetchone()
+            if row is None:
+                return None
+            key, outcome, digest, note = row
+            return Known(SessionKey.parse(key), outcome is None, digest, note if outcome == "failed" else "")
+
+        return await self._database.run(select)
 
     async def release(self, source_ids: Sequence[str]) -> None:
         """Give claimed orphans back, as if they had not been looked at."""

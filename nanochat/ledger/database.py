@@ -112,6 +112,7 @@ _LATER_COLUMNS = {
     "note": "TEXT NOT NULL DEFAULT ''",
     "message_ids": "TEXT NOT NULL DEFAULT ''",
     "place": "TEXT NOT NULL DEFAULT ''",
+    "digest": "TEXT NOT NULL DEFAULT ''",
 }
 
 _INDEXES = """

@@ -84,8 +84,9 @@ class ForgetfulMemory:
 class MemoryChannel:
     """People who write with `say` and read the board.
 
-    `fault` puts an error where it is raised once; `opened` counts the starts of `run`, `closed` tells of `close`. A message
-    that begins with `unreadable` cannot be parsed. While `gate` is closed, one that begins with `pdf` is being downloaded.
+    `heard` is every event of every reply. `fault` puts an error where it is raised once; `opened` counts the starts of `run`,
+    `closed` tells of `close`. A message that begins with `unreadable` cannot be parsed. While `gate` is closed, one that
+    begins with `pdf` is being downloaded.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class MemoryChannel:
         self.opened = 0
         self.closed = False
         self.parsed: list[tuple[str, ...]] = []
+        self.heard: list[tuple[Inbound, ReplyEvent]] = []
         self._parsed = asyncio.Condition()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -175,7 +177,7 @@ class MemoryChannel:
         return Inbound(head.key, head.source_id, sender, (Text(text),), datetime.fromisoformat(first["at"]))
 
     def reply_to(self, inbound: Inbound, memory: ReplyMemory) -> _MemoryReply:
-        return _MemoryReply(self, inbound.key, memory)
+        return _MemoryReply(self, inbound, memory)
 
     async def deliver(self, key: SessionKey, text: str, memory: ReplyMemory) -> Receipt:
         return await self.show(key, text, memory)
@@ -203,14 +205,15 @@ class MemoryChannel:
 class _MemoryReply:
     """Keeps the words and shows them whole at the end."""
 
-    def __init__(self, channel: MemoryChannel, key: SessionKey, memory: ReplyMemory) -> None:
+    def __init__(self, channel: MemoryChannel, inbound: Inbound, memory: ReplyMemory) -> None:
         self._channel = channel
-        self._key = key
+        self._inbound = inbound
         self._memory = memory
         self._pieces: list[str] = []
         self._final = ""
 
     def __call__(self, event: ReplyEvent) -> None:
+        self._channel.heard.append((self._inbound, event))
         match event:
             case TextDelta(text=text):
                 self._pieces.append(text)
@@ -222,4 +225,4 @@ class _MemoryReply:
                 pass
 
     async def settle(self) -> Receipt:
-        return await self._channel.show(self._key, self._final, self._memory)
+        return await self._channel.show(self._inbound.key, self._final, self._memory)

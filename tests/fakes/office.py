@@ -16,6 +16,7 @@ from nanochat.answering import Turns
 from nanochat.channels.cron import Clock
 from nanochat.channels.fires import Fires
 from nanochat.deliveries import Deliveries
+from nanochat.dispatcher import Dispatcher
 from nanochat.jobs import Job
 from nanochat.keys import SessionKey
 from nanochat.ledger import Story, stories
@@ -130,9 +131,18 @@ class Office:
             job_of=self.job_of,
             clock=self.clock,
         )
+        self.dispatcher = Dispatcher(
+            handler or assistant,
+            ledger,
+            again=assistant.again,
+            passes=assistant.passes,
+            interrupt=assistant.interrupt,
+            clock=self.clock,
+        )
         turns = Turns(
             handler or self.runs,
             self.runs.again,
+            self.dispatcher.live,
             self.runs.passes,
             self.runs.interrupt,
             assistant.make_way,
