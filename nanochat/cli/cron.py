@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from nanochat import wake
 from nanochat.channels.terminal.words import clean
 from nanochat.cli.jobs import checked, from_settings
-from nanochat.cli.wiring import LEDGER, WAKE, data_dir
+from nanochat.cli.places import LEDGER, WAKE, data_dir
 from nanochat.config import Config
 from nanochat.errors import CommandError, JobError
 from nanochat.jobs import (

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nanochat import journal
-from nanochat.cli.wiring import WAKE, House, assemble, data_dir
+from nanochat.cli.house import House
+from nanochat.cli.places import WAKE, data_dir
+from nanochat.cli.wiring import assemble
 from nanochat.config import Config, Secrets, changed_keys, endpoint_of
 from nanochat.daemon import Daemon, Reloaded
 from nanochat.errors import SettingError

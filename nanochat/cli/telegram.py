@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from nanochat.channels.terminal.words import clean
-from nanochat.cli.wiring import LEDGER, data_dir
+from nanochat.cli.places import LEDGER, data_dir
 from nanochat.config import Config
 from nanochat.ledger import Ledger, Pairing, people
 from nanochat.liveness import Presence

@@ -10,7 +10,7 @@ import sys
 from datetime import datetime
 
 from nanochat.channels.terminal.words import clean
-from nanochat.cli.wiring import LEDGER, data_dir
+from nanochat.cli.places import LEDGER, data_dir
 from nanochat.config import Config
 from nanochat.ledger import KEPT_DAYS, Story, stories
 
