@@ -183,7 +183,8 @@ class Line:
 
 Follow: TypeAlias = Callable[[SessionKey, int | None], AsyncIterator[Line]]
 """Every line from a byte on, or, with None, from now on, until the iterator is closed: whole lines, each once. A session that is
-not there yet is waited for; one whose file was replaced is told from its first byte on."""
+not there yet is waited for; one whose file was replaced is told from its first byte on. Blank lines, which mending leaves, are
+left out; of a line longer than a line may be the text is empty."""
 
 
 # --- search ------------------------------------------------------------------------------------------------------------

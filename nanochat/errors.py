@@ -99,10 +99,11 @@ class NewerFormat(StoreError):
 
 
 class UnknownSession(StoreError):
-    """No session of this key was ever written, or it was put away."""
+    """No session of this key was ever written, or it was put away. `hint` says where else to look, where that is known."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(f"there is no session {key}; nanochat sessions lists them", key=key)
+    def __init__(self, key: str, *, hint: str = "") -> None:
+        hinted = hint + (" " if hint.endswith("?") else "; ") if hint else ""
+        super().__init__(f"there is no session {key}; {hinted}nanochat sessions lists them", key=key)
 
 
 class WrongFile(StoreError):

@@ -15,7 +15,10 @@ from nanochat.events import Seen
 from nanochat.keys import SessionKey
 from nanochat.records import Compact, Json, Message, Record, Reset, Rewind, SetValue, Snapshot, text_of
 
-__all__ = ["exchanges", "from_json", "to_json", "to_markdown", "to_seen"]
+__all__ = ["calls", "exchanges", "from_json", "to_json", "to_markdown", "to_seen"]
+
+# Of what a tool was asked: enough to know what it was about.
+_CALL_CHARS = 80
 
 # What a delivered text stands in for the model's eyes.
 _FRAMED = re.compile(r'<delivered from="[^"]*">\n(.*)\n</delivered>\Z', re.DOTALL)
@@ -47,6 +50,27 @@ def exchanges(key: SessionKey, records: Sequence[Record], count: int) -> list[Se
     if not starts:
         return spoken[-count:]
     return spoken[starts[max(0, len(starts) - count)] :]
+
+
+def calls(message: Message) -> list[str]:
+    """The tools that a reply called, in a few words each: `sessions search tides`."""
+    found: list[str] = []
+    for block in () if isinstance(message.content, str) else message.content:
+        if block.get("type") in ("tool_use", "server_tool_use"):
+            found.append(_call(block.get("name"), block.get("input")))
+    theirs = message.extra.get("tool_calls")  # a line of nanobot's
+    for call in theirs if isinstance(theirs, Sequence) and not isinstance(theirs, str) else ():
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if isinstance(function, Mapping):
+            arguments = function.get("arguments")
+            found.append(_call(function.get("name"), _loads(arguments) if isinstance(arguments, str) else arguments))
+    return found
+
+
+def _call(name: Json, arguments: Json) -> str:
+    values = arguments.values() if isinstance(arguments, Mapping) else ()
+    words = " ".join(" ".join([str(name), *(str(value) for value in values if isinstance(value, str | int))]).split())
+    return words if len(words) <= _CALL_CHARS else words[: _CALL_CHARS - 1] + "…"
 
 
 def to_markdown(key: SessionKey, records: Sequence[Record], zone: tzinfo | None) -> str:

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "nanochat"
 
 # From the ground up. A room may import those before it, never those behind it.
 GROUND = ("errors", "keys", "records", "lines", "events", "ports", "doors", "current")
-PURE = ("pricing", "jobs", "history", "transcript", "usage")
+PURE = ("pricing", "jobs", "history", "transcript", "nanobot", "usage")
 WORLD = ("liveness", "patience", "wake", "systemd", "ledger", "store", "search", "model", "tools")
 TURN = (
     "limits",
@@ -47,7 +47,7 @@ ROOMS = (*GROUND, *PURE, *WORLD, *TURN, *CHANNELS, *ENTRY, *ROOF)
 # Slow to import, or a world of their own: only these places know that they exist.
 HOMES = {
     "anthropic": ("model/",),
-    "httpx": ("channels/telegram/",),
+    "httpx": ("channels/telegram/", "cli/checks/"),
     "httpx2": ("model/",),
     "telegram": ("channels/telegram/",),
     "apscheduler": ("channels/cron",),
@@ -59,7 +59,7 @@ HOMES = {
     "prompt_toolkit": ("channels/terminal/", "cli/"),
     "markdown_it": ("channels/",),
     "click": ("cli/", "__main__.py"),
-    "msgspec": ("config/",),
+    "msgspec": ("config/", "search/", "store/ends.py"),
     "plotext": ("cli/",),
     "pydantic": ("channels/http/",),
     "sqlite3": ("ledger", "store/", "search/"),

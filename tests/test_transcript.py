@@ -10,7 +10,7 @@ import pytest
 from nanochat import transcript
 from nanochat.errors import CommandError
 from nanochat.keys import SessionKey
-from nanochat.records import Message, Record, Reset, Snapshot, State
+from nanochat.records import Block, Message, Record, Reset, Snapshot, State
 
 KEY = SessionKey("cli", "a")
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -83,3 +83,18 @@ def test_what_was_delivered_is_recalled_where_nothing_was_asked() -> None:
     """Whoever opens a session that only jobs have written to is shown the last of it."""
     lines = [Message("user", f"news {n}", NOW, delivered=True) for n in range(3)]
     assert [seen.text for seen in transcript.exchanges(KEY, lines, 2)] == ["news 1", "news 2"]
+
+
+def test_tool_calls_in_a_few_words() -> None:
+    """Ours and nanobot's, on one line, and short."""
+    own = Message(
+        "assistant", [{"type": "tool_use", "id": "t", "name": "look", "input": {"at": "the\nsea", "n": 3}}], NOW
+    )
+    call: Block = {"function": {"name": "find", "arguments": '{"words": "' + "x" * 200 + '"}'}}
+    broken: Block = {"function": {"name": "find", "arguments": "{"}}
+    theirs = Message("assistant", "", NOW, extra={"tool_calls": [call, broken, "nonsense"]})
+    assert transcript.calls(own) == ["look the sea 3"]
+    long, short = transcript.calls(theirs)
+    assert (len(long), long[:8], long[-1]) == (80, "find xxx", "…")
+    assert short == "find"
+    assert transcript.calls(Message("user", "hi", NOW)) == []

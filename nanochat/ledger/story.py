@@ -6,16 +6,18 @@ Knows a row's life in words. Does not know how it is shown.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
+from nanochat.errors import LedgerError
 from nanochat.ledger.database import open_readonly
 from nanochat.ledger.pairings import Pairing, read_pairings
 
-__all__ = ["Story", "people", "stories"]
+__all__ = ["Story", "people", "spent_on", "stories"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,25 @@ def people(path: Path) -> list[Pairing]:
         return []
     with closing(connection):
         return read_pairings(connection)
+
+
+def spent_on(path: Path, day: date) -> float:
+    """What all sessions together have cost on `day`, in USD.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    connection = open_readonly(path)
+    if connection is None:
+        return 0.0
+    with closing(connection):
+        try:
+            rows = connection.execute(
+                "SELECT coalesce(sum(usd), 0) FROM spend WHERE day = ?", (day.isoformat(),)
+            ).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(f"ledger {path}: {error}; it holds no conversation and may be moved away") from error
+    return float(rows[0][0])
 
 
 def _story(row: Sequence[object]) -> Story:

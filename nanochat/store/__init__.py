@@ -2,10 +2,12 @@
 
     sessions/telegram+12345.jsonl   a conversation          sessions/telegram+12345.torn    what could not be read of its end
     leases/telegram+12345           who is in a turn of it  blobs/<sha256>                  pictures and documents
+    archive/                        session files that were put away, and their receipts
 
-`FileStore` keeps the promises of `ports.SessionStore`. What is under it, lower ones first: `disk` (system calls), `names`, `scan`
-(lines), `refs`, `tail` and `view` (what lines mean), `repair`, `file` (one open file), `writer` (threads); beside them `leases`,
-`blobs`, `listing`, `check`. Knows files. Does not know what a turn is, nor what is sent to a model.
+`FileStore` keeps the promises of `ports.SessionStore`. What is under it, lower ones first: `disk` (system calls), `names`,
+`scan` (lines), `refs`, `tail` and `view` (what lines mean), `repair`, `file` (one open file), `writer` (threads); beside them
+`leases`, `blobs`, `listing`, `inventory`, `ends`, `annals`, `last_lines`, `follow` and `follow_all`, `moving`, `check`; and
+`placing`, for files that come from elsewhere. Knows files. Does not know what a turn is, nor what is sent to a model.
 """
 
 from __future__ import annotations
@@ -13,30 +15,37 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from nanochat.doors import Line
+from nanochat.errors import StoreError, UnknownSession
 from nanochat.keys import SessionKey
 from nanochat.ports import Appended, Brief, Changes, View
-from nanochat.records import Event, Message
+from nanochat.records import Event, Message, Record, Snapshot
+from nanochat.store.annals import Fate, annals
 from nanochat.store.blobs import Blobs
 from nanochat.store.check import Damage, check
 from nanochat.store.disk import Disk, Identity, file_error, identity_of, modified_at, opened
+from nanochat.store.ends import ends, newest_ends
 from nanochat.store.file import MAX_CHANGES_BYTES, Request, SessionFile
+from nanochat.store.follow import Follower, follow
+from nanochat.store.follow_all import follow_all
+from nanochat.store.last_lines import LastLines, last_lines
 from nanochat.store.leases import Leases
-from nanochat.store.listing import list_sessions
-from nanochat.store.moving import move, remove
+from nanochat.store.listing import glance, list_sessions
+from nanochat.store.moving import Archived, archive, remove
 from nanochat.store.places import find_path
 from nanochat.store.scan import Source, forwards, whole_end
 from nanochat.store.tail import find_tail, numbered, records_between
 from nanochat.store.view import Window, read_view
 from nanochat.store.writer import Writer
 
-__all__ = ["Damage", "Disk", "FileStore", "Patience", "check"]
+__all__ = ["Archived", "Damage", "Disk", "Fate", "FileStore", "LastLines", "Patience", "check"]
 
 # Sessions whose place and identity are remembered: a few words each, more than a busy daemon ever has at once.
 MAX_REMEMBERED = 10_000
@@ -120,6 +129,8 @@ class FileStore:
         try:
             status = os.stat(seen.path, follow_symlinks=False)
         except FileNotFoundError:
+            if seen.identity is not None:  # what begins anew may begin elsewhere: nanobot's file is no more
+                self._seen.pop(key, None)
             return Changes((), 0, replaced=known > 0)
         except OSError as error:
             raise file_error(error, seen.path, key) from error
@@ -160,6 +171,45 @@ class FileStore:
         """See `ports.SessionStore.list`."""
         return await asyncio.to_thread(list_sessions, self._disk, self._dir)
 
+    async def brief(self, key: SessionKey) -> Brief | None:
+        """One session at a glance; None where there is none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        return await asyncio.to_thread(self._brief, key)
+
+    def _brief(self, key: SessionKey) -> Brief | None:
+        path = self._find(key)
+        try:
+            return glance(self._disk, str(path))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise file_error(error, path, key) from error
+
+    async def exists(self, key: SessionKey) -> bool:
+        """Whether anything lies where the session's file would be, be it readable or not."""
+        return await asyncio.to_thread(lambda: os.path.lexists(self._find(key)))
+
+    async def everything(self, key: SessionKey) -> tuple[tuple[Record, Fate], ...]:
+        """All records of a session's file and what became of each, in its order; empty where there is no file.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        return await asyncio.to_thread(self._everything, key)
+
+    def _everything(self, key: SessionKey) -> tuple[tuple[Record, Fate], ...]:
+        path = self._find(key)
+        try:
+            with self._opened(key, path) as (source, status):
+                return tuple(annals(source, whole_end(source, status.st_size)))
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise file_error(error, path, key) from error
+
     async def check(self, key: SessionKey) -> tuple[Damage, ...]:
         """Everything that is wrong with a session's file; nothing is changed.
 
@@ -172,6 +222,58 @@ class FileStore:
         path = self._find(key)
         try:
             return tuple(check(path, key, disk=self._disk))
+        except OSError as error:
+            raise file_error(error, path, key) from error
+
+    async def turn_ends(self, key: SessionKey, most: int | None = None) -> tuple[Snapshot, ...]:
+        """The records of all turns and compactions of a session, undone ones too, oldest first; with `most` its newest ones, and
+        no more of the file is read than they take.
+
+        Raises:
+            UnknownSession: there is no file.
+            StoreError: it cannot be read.
+        """
+        return await asyncio.to_thread(self._turn_ends, key, most)
+
+    def _turn_ends(self, key: SessionKey, most: int | None) -> tuple[Snapshot, ...]:
+        path = self._find(key)
+        try:
+            with self._opened(key, path) as (source, status):
+                size = status.st_size
+                return tuple(ends(source, size)) if most is None else newest_ends(source, size, most)
+        except FileNotFoundError:
+            raise UnknownSession(str(key)) from None
+        except OSError as error:
+            raise file_error(error, path, key) from error
+
+    def follow(self, key: SessionKey, start: int | None) -> AsyncGenerator[Line, None]:
+        """See `doors.Follow` and `follow.follow`; "from now on" is from this call on."""
+        return follow(Follower(self._disk, self._dir, key, start))
+
+    def follow_all(
+        self,
+        wanted: Callable[[SessionKey], bool],
+        starts: Mapping[SessionKey, int],
+        on_error: Callable[[StoreError], None],
+    ) -> AsyncGenerator[Line, None]:
+        """See `follow_all.follow_all`."""
+        return follow_all(self._disk, self._dir, wanted, starts, on_error)
+
+    async def last_lines(self, key: SessionKey, count: int, counts: Callable[[Line], bool]) -> LastLines | None:
+        """The end of a session's file, so that `count` of its lines count; None where there is no such session.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        return await asyncio.to_thread(self._last_lines, key, count, counts)
+
+    def _last_lines(self, key: SessionKey, count: int, counts: Callable[[Line], bool]) -> LastLines | None:
+        path = self._find(key)
+        try:
+            with self._opened(key, path) as (source, status):
+                return last_lines(source, status.st_size, count, counts)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as error:
             raise file_error(error, path, key) from error
 
@@ -199,21 +301,35 @@ class FileStore:
         """See `ports.SessionStore.lease`."""
         return self._leases.hold(key, patience_s, on_wait)
 
-    async def move(self, key: SessionKey, to: Path) -> None:
-        """Move a session's file to `to`, which must not exist; the next append begins a new file. Under the lease.
+    async def archive(self, key: SessionKey, *, at: datetime, reason: str) -> tuple[Archived, ...]:
+        """Move a session's file to the archive, with a receipt; the next append begins a new one. Under the lease.
+
+        Where nanobot had left an older file of this key, that is the next to be found, and goes the same way.
 
         Raises:
-            NotWritten: nothing was moved.
+            NotWritten: the file is still there.
         """
-        await asyncio.to_thread(move, self._disk, self._find(key), to, key)
+        return await asyncio.to_thread(self._archive, key, at, reason)
+
+    def _archive(self, key: SessionKey, at: datetime, reason: str) -> tuple[Archived, ...]:
+        directory = self._dir.parent / "archive"
+        archived = [archive(self._disk, self._find(key), directory, key, at, reason)]
+        while os.path.lexists(path := self._find(key)):
+            archived.append(archive(self._disk, path, directory, key, at, reason))
+        return tuple(archived)
 
     async def remove(self, key: SessionKey) -> None:
-        """Remove a session's file for good. Under the lease.
+        """Remove a session's file for good, and those of nanobot that it hid. Under the lease.
 
         Raises:
             NotWritten: it is still there.
         """
-        await asyncio.to_thread(remove, self._disk, self._find(key), key)
+        await asyncio.to_thread(self._remove, key)
+
+    def _remove(self, key: SessionKey) -> None:
+        remove(self._disk, self._find(key), key)
+        while os.path.lexists(path := self._find(key)):
+            remove(self._disk, path, key)
 
     async def put_blob(self, data: bytes) -> str:
         """See `ports.SessionStore.put_blob`."""

@@ -19,7 +19,7 @@ from nanochat.store.names import SUFFIX, key_of, nanobot_key_of
 from nanochat.store.places import own_path, workspaces
 from nanochat.store.scan import Backwards, Source, line_at, whole_end
 
-__all__ = ["list_sessions"]
+__all__ = ["glance", "list_sessions"]
 
 # Holds the newest snapshot and message of most files; the wider part those of nearly all.
 TAIL_BYTES = 4096
@@ -40,7 +40,7 @@ def list_sessions(disk: Disk, sessions_dir: Path) -> list[Brief]:
     for directory in (sessions_dir, *workspaces(sessions_dir)):
         for path in _files(directory):
             try:
-                brief = _brief(disk, path)
+                brief = glance(disk, path)
             except (OSError, StoreError):
                 continue
             if brief is not None and (brief.key not in briefs or path == str(own_path(sessions_dir, brief.key))):
@@ -56,7 +56,8 @@ def _files(directory: Path) -> Iterator[str]:
         return
 
 
-def _brief(disk: Disk, path: str) -> Brief | None:
+def glance(disk: Disk, path: str) -> Brief | None:
+    """A session by its file; None where that is empty, or tells no key."""
     fd = disk.open_safely(path, os.O_RDONLY)
     try:
         status = os.fstat(fd)

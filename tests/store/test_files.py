@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +15,10 @@ import pytest
 
 from nanochat.errors import NewerFormat, NotWritten, StoreError, WrongFile
 from nanochat.keys import SessionKey
+from nanochat.records import TurnEnd
 from nanochat.store import FileStore
 from tests.contracts.store import KEY, NOW, add, said, say, view
+from tests.fakes.disk import FaultyDisk
 from tests.store.raw import RawFile
 
 
@@ -130,18 +136,89 @@ async def test_the_data_directory_is_a_file(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_moving_a_session_away(store: FileStore, file: RawFile, tmp_path: Path) -> None:
-    """The file is elsewhere whole, and the next append begins a new one."""
-    first = await add(store, "a")
-    to = RawFile(tmp_path / "data" / "archive" / "1.jsonl")
+async def test_putting_a_session_away(store: FileStore, file: RawFile, tmp_path: Path) -> None:
+    """The file is elsewhere whole, with a receipt, and the next append begins a new one."""
+    first = await add(store, "a", "b", TurnEnd("s", "done"))
     data = file.data
-    await store.move(KEY, to.path)
-    assert to.data == data
+    (archived,) = await store.archive(KEY, at=NOW, reason="asked")
+    assert archived.moved_to == tmp_path / "data" / "archive" / "telegram+12345.20261120T120000Z.jsonl"
+    assert RawFile(archived.moved_to).data == data
+    assert (archived.messages, archived.turns, archived.size_bytes) == (2, 1, len(data))
+    (receipt,) = RawFile(tmp_path / "data" / "archive" / "receipts.jsonl").lines()
+    assert receipt == archived.fields()
+    assert (receipt["key"], receipt["from"], receipt["at"]) == (str(KEY), str(file.path), NOW.isoformat())
     assert await store.read(KEY, exchanges=1, limit_bytes=1) is None
-    assert (await add(store, "b", known=first.end)).replaced
-    with pytest.raises(NotWritten):
-        await store.move(KEY, to.path)
-    assert said(await view(store)) == ["b"]
+    assert (await add(store, "c", known=first.end)).replaced
+    assert said(await view(store)) == ["c"]
+
+
+async def test_putting_away_replaces_nothing(store: FileStore, file: RawFile, tmp_path: Path) -> None:
+    """Twice in one second: two files, each with its fragments, and two receipts."""
+    for name in ("one", "two"):
+        await add(store, name)
+        file.add(name.encode())
+        await add(store, "more")
+        await store.archive(KEY, at=NOW, reason="asked")
+    archive = tmp_path / "data" / "archive"
+    stem = "telegram+12345.20261120T120000Z"
+    names = [f"{stem}-2.jsonl", f"{stem}-2.torn", f"{stem}.jsonl", f"{stem}.torn", "receipts.jsonl"]
+    assert sorted(os.listdir(archive)) == sorted(names)
+    assert (archive / f"{stem}.torn").read_bytes() == b"one\n"
+    assert os.listdir(file.path.parent) == []
+    receipts = RawFile(archive / "receipts.jsonl").lines()
+    assert [Path(receipt["to"]).name for receipt in receipts] == [f"{stem}.jsonl", f"{stem}-2.jsonl"]
+
+
+@pytest.mark.parametrize("skip", [1, 2], ids=["the place", "the receipt"])
+async def test_what_cannot_be_put_away_stays(tmp_path: Path, file: RawFile, skip: int) -> None:
+    """Where the archive cannot be written the session is as it was, and nothing is left there."""
+    faulty = FaultyDisk()
+    store = FileStore(file.path.parent, disk=faulty.disk)
+    await add(store, "a")
+    data = file.data
+    faulty.fail("open", errno.EACCES, skip=skip, times=9)
+    with pytest.raises(NotWritten, match="not ours: no permission"):
+        await store.archive(KEY, at=NOW, reason="asked")
+    assert file.data == data
+    assert os.listdir(tmp_path / "data" / "archive") == []
+    await store.close()
+
+
+async def test_a_full_disk_puts_nothing_away(tmp_path: Path, file: RawFile) -> None:
+    """A torn receipt is no receipt, and the next one begins on a line of its own."""
+    faulty = FaultyDisk()
+    store = FileStore(file.path.parent, disk=faulty.disk)
+    await add(store, "a")
+    faulty.fill(10, errno.ENOSPC)
+    with pytest.raises(NotWritten, match="no space"):
+        await store.archive(KEY, at=NOW, reason="asked")
+    assert said(await view(store)) == ["a"]
+    (archived,) = await store.archive(KEY, at=NOW, reason="asked")
+    torn, whole = (tmp_path / "data" / "archive" / "receipts.jsonl").read_text().splitlines()
+    assert len(torn) == 10
+    assert json.loads(whole) == archived.fields()
+    await store.close()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
+async def test_a_move_that_fails_voids_its_receipt(store: FileStore, file: RawFile) -> None:
+    """Another file system under `sessions` cannot be moved out of: what stands in the receipts says that it was not done."""
+    await add(store, "a")
+    mounted = file.path.parent
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    try:
+        (elsewhere / file.path.name).write_bytes(file.data)
+        shutil.rmtree(mounted)
+        mounted.symlink_to(elsewhere)
+        with pytest.raises(NotWritten):
+            await store.archive(KEY, at=NOW, reason="asked")
+        assert said(await view(store)) == ["a"]
+        archive = mounted.parent / "archive"
+        assert os.listdir(archive) == ["receipts.jsonl"]
+        done, void = RawFile(archive / "receipts.jsonl").lines()
+        assert void == {**{name: done[name] for name in ("key", "from", "to", "at")}, "void": os.strerror(errno.EXDEV)}
+    finally:
+        shutil.rmtree(elsewhere)
 
 
 async def test_removing_a_session(store: FileStore, file: RawFile) -> None:
