@@ -12,12 +12,14 @@ from nanochat.errors import ToolError
 from nanochat.events import Sender
 from nanochat.keys import SessionKey
 from nanochat.ports import ToolContext
-from nanochat.records import Json, Message
+from nanochat.records import Json, Message, Reset
+from nanochat.search import SearchIndex
 from nanochat.sessions import SessionManager
+from nanochat.store import FileStore
 from nanochat.tools import MemoryTool, SessionsTool
 from nanochat.tools.memory import API_SPEC, MAX_FILE_BYTES, PLAIN_SPEC
+from nanochat.tools.sessions import MAX_HITS
 from tests.fakes.house import OWNER, FakeClock
-from tests.fakes.memory_store import MemoryStore
 
 KEY = SessionKey("cli", "a")
 GUEST = Sender("telegram:7", "eve", owner=False)
@@ -103,12 +105,14 @@ async def test_memory_is_closed_to_guests(memory: MemoryTool) -> None:
 
 
 @pytest.fixture
-async def sessions() -> AsyncIterator[SessionsTool]:
-    manager = SessionManager(MemoryStore())
+async def sessions(tmp_path: Path) -> AsyncIterator[SessionsTool]:
+    manager = SessionManager(FileStore(tmp_path / "sessions"))
+    search = SearchIndex(tmp_path / "sessions", tmp_path / "index.db")
     for key, text in (("cli:a", "high tide at six"), ("telegram:1", "the tide is low"), ("telegram:2", "nothing here")):
         async with manager.turn(SessionKey.parse(key)) as session:
             await manager.append(session, Message("user", text, FakeClock()()), durable=True)
-    yield SessionsTool(manager.store)
+    yield SessionsTool(manager.store, search)
+    await search.close()
     await manager.close()
 
 
@@ -130,6 +134,31 @@ async def test_a_guest_sees_the_own_session_only(sessions: SessionsTool) -> None
     assert "telegram" not in await sessions.run({"action": "search", "query": "tide"}, context(GUEST))
     with pytest.raises(ToolError, match="owner"):
         await sessions.run({"action": "read", "key": "telegram:1"}, context(GUEST))
+
+
+@pytest.mark.parametrize("chat", ["*", "[a-z]", "?"])
+async def test_a_guests_key_is_no_pattern(sessions: SessionsTool, chat: str) -> None:
+    """Whatever stands in a key, it is one key."""
+    guest = ToolContext(SessionKey("cli", chat), GUEST, "toolu_1", FakeClock()())
+    assert "nothing found" in await sessions.run({"action": "search", "query": "tide"}, guest)
+
+
+async def test_a_search_tells_what_stands_around_the_words(tmp_path: Path) -> None:
+    """Of a long message an excerpt; of many, that there are more; and what is older than a reset."""
+    store = FileStore(tmp_path / "sessions")
+    search = SearchIndex(tmp_path / "sessions", tmp_path / "index.db")
+    tool = SessionsTool(store, search)
+    long = Message("user", "before " * 200 + "the whale" + " after" * 200, FakeClock()())
+    many = [Message("user", f"tide {n}", FakeClock()()) for n in range(MAX_HITS + 1)]
+    await store.append(KEY, [long, Reset(), *many], known=0, durable=False, now=FakeClock()())
+    found = await tool.run({"action": "search", "query": "whale"}, context())
+    assert "before the whale after" in found
+    assert len(found) < 300
+    lines = (await tool.run({"action": "search", "query": "tide", "key": "cli:a"}, context())).splitlines()
+    assert len(lines) == MAX_HITS + 1
+    assert lines[-1] == "(more than 20 messages match; narrow the query)"
+    await search.close()
+    await store.close()
 
 
 @pytest.mark.parametrize("args", [{"action": "sing"}, {"action": "search"}, {"action": "read", "key": "no key"}])

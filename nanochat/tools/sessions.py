@@ -1,14 +1,16 @@
 """The sessions tool: what was said in this and in other conversations.
 
-Knows the store's list and the live part of each session. A guest sees the own conversation only.
+Knows the store's list, the live part of each session, and the door to what was ever said. A guest sees the own conversation only.
 """
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 
 from nanochat import transcript
-from nanochat.errors import KeyFormError, StoreError, ToolError
+from nanochat.doors import Found, Query, Search
+from nanochat.errors import KeyFormError, SearchError, StoreError, ToolError
 from nanochat.events import Seen
 from nanochat.keys import SessionKey
 from nanochat.ports import Brief, SessionStore, ToolContext
@@ -19,7 +21,6 @@ __all__ = ["SessionsTool"]
 # How much of a conversation is looked at, and how many lines are told: an answer is read again with every later request.
 READ_BYTES = 1024 * 1024
 READ_EXCHANGES = 400
-MAX_SEARCHED = 500
 MAX_HITS = 20
 MAX_LINE_CHARS = 400
 
@@ -49,8 +50,9 @@ class SessionsTool:
     name = "sessions"
     spec = _SPEC
 
-    def __init__(self, store: SessionStore) -> None:
+    def __init__(self, store: SessionStore, search: Search) -> None:
         self._store = store
+        self._searched = search
 
     def title(self, args: Mapping[str, Json]) -> str:
         """`searching sessions: tides`."""
@@ -97,22 +99,19 @@ class SessionsTool:
         more = [f"({len(briefs) - 50} older ones)"] if len(briefs) > 50 else []
         return "\n".join([*lines, *more]) or "there are no sessions"
 
-    async def _search(self, query: str, key: SessionKey | None, context: ToolContext) -> str:
-        words = query.casefold().split()
-        if not words:
-            raise ToolError("search needs a query")
-        keys = [brief.key for brief in await self._briefs(context)] if key is None else [key]
-        hits: list[str] = []
-        for searched in keys[:MAX_SEARCHED]:
-            for entry in reversed(await self._seen(searched)):
-                if all(word in entry.text.casefold() for word in words):
-                    hits.append(_quote(entry))
-            if len(hits) >= MAX_HITS:
-                break
+    async def _search(self, words: str, key: SessionKey | None, context: ToolContext) -> str:
+        if key is None and not context.sender.owner:
+            key = context.key
+        # A key is one key, whatever it looks like: in a glob, a star that stands in it would be everybody's.
+        keys = (glob.escape(str(key)),) if key is not None else ()
+        try:
+            hits = await self._searched.search(Query(words, keys, limit=MAX_HITS + 1))
+        except SearchError as error:
+            raise ToolError(str(error)) from error
         if not hits:
-            return f"nothing found for {query!r}"
-        more = [f"(more than {MAX_HITS} lines match; narrow the query)"] if len(hits) > MAX_HITS else []
-        return "\n".join(hits[:MAX_HITS] + more)
+            return f"nothing found for {words!r}"
+        more = [f"(more than {MAX_HITS} messages match; narrow the query)"] if len(hits) > MAX_HITS else []
+        return "\n".join([*map(_quote_found, hits[:MAX_HITS]), *more])
 
     async def _read(self, key: SessionKey, count: int) -> str:
         seen = await self._seen(key)
@@ -134,3 +133,10 @@ def _quote(entry: Seen) -> str:
     text = " ".join(entry.text.split())
     text = text if len(text) <= MAX_LINE_CHARS else text[:MAX_LINE_CHARS] + "…"
     return f"[{entry.key} {entry.at:%Y-%m-%d %H:%M}Z {entry.kind}] {text}"
+
+
+def _quote_found(found: Found) -> str:
+    """The whole message where it is short, and where it is not, what stands around the words."""
+    text = " ".join(found.text.split())
+    text = text if len(text) <= MAX_LINE_CHARS else found.excerpt
+    return f"[{found.key} {found.at:%Y-%m-%d %H:%M}Z {found.role}] {text}"

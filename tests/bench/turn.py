@@ -23,6 +23,7 @@ from nanochat.limits import Limits
 from nanochat.model.anthropic import AnthropicModel
 from nanochat.ports import Model, ModelReply, ModelRequest
 from nanochat.records import Event, Message, TurnEnd, Usage
+from nanochat.search import SearchIndex
 from nanochat.store import FileStore
 from nanochat.tools import MemoryTool, SessionsTool
 from nanochat.tools.memory import API_SPEC
@@ -104,7 +105,10 @@ async def _compare(directory: Path, size: int, url: str) -> tuple[list[Cost], li
         directory,
         settings=AgentSettings(pricing.DEFAULT_MODEL, "You are a personal assistant. " * 20, ZoneInfo("UTC")),
         limits=Limits(turns_per_minute=0),
-        tools=(SessionsTool(store), MemoryTool(directory / "memory", API_SPEC)),
+        tools=(
+            SessionsTool(store, SearchIndex(directory / "sessions", directory / "index.db")),
+            MemoryTool(directory / "memory", API_SPEC),
+        ),
         summary_model=pricing.DEFAULT_SUMMARY_MODEL,
         model=model,
     )

@@ -22,6 +22,7 @@ from nanochat.limits import Limits, Purse, RateFence
 from nanochat.liveness import Presence
 from nanochat.ports import Model, Tool
 from nanochat.runs import Crew
+from nanochat.search import SearchIndex
 from nanochat.sessions import SessionManager
 from nanochat.store import FileStore
 from nanochat.toolbox import Toolbox
@@ -71,6 +72,7 @@ class House:
         self.presence = Presence(directory / "leases")
         self.ledger = Ledger(directory / "ledger.db", self.presence)
         self.manager = SessionManager(FileStore(directory / "sessions"), clock=self.clock)
+        self.search = SearchIndex(directory / "sessions", directory / "index.db")
         limits = limits or Limits()
         settings = settings or AgentSettings(self.model.name, "You are a test.", ZoneInfo("Europe/Prague"))
         self.purse = Purse(self.ledger, limits, settings.timezone, self.clock)
@@ -91,7 +93,7 @@ class House:
             channels=("cli", "memory"),
         )
         tools = (
-            (SessionsTool(self.manager.store), *((self.schedule,) if jobs is not None else ()))
+            (SessionsTool(self.manager.store, self.search), *((self.schedule,) if jobs is not None else ()))
             if tools is None
             else tools
         )
@@ -148,6 +150,7 @@ class House:
 
     async def close(self) -> None:
         await self._answering.close()
+        await self.search.close()
         await self.manager.close()
         await self.ledger.close()
         self.presence.leave()
