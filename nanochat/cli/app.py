@@ -12,9 +12,13 @@ import click
 
 import nanochat
 from nanochat.cli.menu.cron import cron
+from nanochat.cli.menu.importing import importing
 from nanochat.cli.menu.service import service
 from nanochat.cli.menu.sessions import sessions
+from nanochat.cli.menu.setup import doctor, init
+from nanochat.cli.menu.tail import tail
 from nanochat.cli.menu.telegram import telegram
+from nanochat.cli.menu.usage import usage
 from nanochat.cli.options import Program, State, load, program_options, secrets_of, settings
 
 __all__ = ["app"]
@@ -82,5 +86,5 @@ def why(context: click.Context, subject: str, limit: int, as_json: bool) -> int:
     return room.why(config, subject, limit, as_json=as_json)
 
 
-for group in (sessions, cron, telegram, service):
+for group in (sessions, cron, telegram, service, usage, init, doctor, tail, importing):
     app.add_command(group)

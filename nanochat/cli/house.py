@@ -13,21 +13,25 @@ from typing import TYPE_CHECKING, TypeAlias
 from nanochat import transcript
 from nanochat.agent import Agent, AgentSettings
 from nanochat.assistant import Assistant
+from nanochat.catalog import Catalog
 from nanochat.cli.jobs import from_settings
 from nanochat.cli.values import check_caps, limits_of
 from nanochat.condense import Condenser
 from nanochat.config import Config
 from nanochat.dispatcher import Dispatcher
+from nanochat.doors import LiveTurns, Search
 from nanochat.events import Seen
 from nanochat.history.digest import DIGEST_INSTRUCTIONS
 from nanochat.jobs import Job
 from nanochat.keys import SessionKey
 from nanochat.ledger import Ledger
 from nanochat.limits import Purse, RateFence
+from nanochat.live import Live
 from nanochat.patience import Patience
-from nanochat.ports import Channel, Emit, Model, Tool
+from nanochat.ports import Begin, Channel, Emit, Model, Tool
 from nanochat.records import Block, Record, SetValue
 from nanochat.sessions import SessionManager
+from nanochat.store import FileStore
 from nanochat.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -79,7 +83,10 @@ class Agents:
 class Rooms:
     """All that one process is made of. `tools` and `server_tools` are what a job's turn may use as well."""
 
+    store: FileStore
+    search: Search
     manager: SessionManager
+    """Over that store."""
     model: Model
     ledger: Ledger
     purse: Purse
@@ -104,10 +111,13 @@ class House:
         self._rooms = rooms
         self.handler = rooms.dispatcher.live
         self.warm = rooms.model.warm
-        self.store = rooms.manager.store
+        self.store = rooms.store
+        self.search = rooms.search
+        self.follow = rooms.store.follow
         self.ledger = rooms.ledger
-        self.manager = rooms.manager
-        self.assistant = rooms.assistant
+        self.catalog = Catalog(
+            rooms.manager, rooms.store, budget_tokens=rooms.settings.budget_tokens, clock=rooms.clock
+        )
 
     async def recall(self, key: SessionKey) -> list[Seen]:
         """The last exchanges of a session, for whoever comes back to it."""
@@ -138,6 +148,10 @@ class House:
         async with manager.turn(key) as session:
             if session.system != text:
                 await manager.append(session, SetValue("system", text), durable=True)
+
+    def live(self, begin: Begin) -> LiveTurns:
+        """Turns that outlive those who asked for them; `begin` is the worker's."""
+        return Live(begin, self._rooms.ledger, self._rooms.assistant, self._rooms.manager)
 
     def remark(self, name: str, ask: Callable[[], Sequence[str]]) -> None:
         """Have `/status` ask a channel, by its name, what is to be said of it."""

@@ -5,17 +5,23 @@ Knows which setting makes which channel, and what a SIGHUP may change. Does not 
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
 
+import nanochat
 from nanochat import journal
+from nanochat.assistant import contained
 from nanochat.cli.house import House
-from nanochat.cli.places import WAKE, data_dir
+from nanochat.cli.places import HTTP_SOCKET, WAKE, data_dir
 from nanochat.cli.wiring import assemble
 from nanochat.config import Config, Secrets, changed_keys, endpoint_of
-from nanochat.daemon import Daemon, Reloaded
+from nanochat.daemon import ChannelState, Daemon, Reloaded
+from nanochat.doors import ChannelHealth, Health, LiveTurns
 from nanochat.errors import SettingError
 from nanochat.jobs import Job
 from nanochat.keys import SessionKey
@@ -23,7 +29,14 @@ from nanochat.patience import Patience
 from nanochat.ports import Channel
 from nanochat.systemd import Systemd
 
-__all__ = ["Gated", "run", "serve"]
+if TYPE_CHECKING:
+    from nanochat.channels.cron import Clock
+
+__all__ = ["Gated", "put_away_silent", "run", "serve"]
+
+_log = logging.getLogger(__name__)
+
+_DAY_S = 24 * 3600.0
 
 # What a reload goes by at once; everything else waits for a restart.
 AT_ONCE = ("limits.", "telegram.allow", "log.level", "cron.jobs")
@@ -52,6 +65,8 @@ async def run(config: Config, secrets: Secrets, load: Callable[[], Config]) -> i
         )
     if config.telegram.enabled and not secrets.telegram_token:
         raise SettingError("telegram.enabled is true, but there is no token: set TELEGRAM_BOT_TOKEN")
+    if config.http.enabled and not all(map(find_spec, ("fastapi", "uvicorn"))):
+        raise SettingError("http.enabled is true, but what it needs is not installed: pip install 'nanochat[http]'")
     async with assemble(config, secrets, interactive=True) as house:
         await serve(
             config, secrets, load, house, _telegram(config, secrets, house) if config.telegram.enabled else None
@@ -62,7 +77,7 @@ async def run(config: Config, secrets: Secrets, load: Callable[[], Config]) -> i
 async def serve(
     config: Config, secrets: Secrets, load: Callable[[], Config], house: House, people: Gated | None
 ) -> None:
-    """Have a daemon serve the channel of `people`, if there is one, and the jobs from this house, and write the log."""
+    """Have a daemon serve the channel of `people`, if there is one, HTTP if it is enabled, and the jobs; and write the log."""
     from nanochat.channels.cron import Clock
     from nanochat.channels.fires import Fires
 
@@ -79,6 +94,9 @@ async def serve(
 
     fires = Fires(clock, book, deliver, job_of)
     channels: list[Channel] = [fires] if people is None else [people, fires]
+    if config.http.enabled:
+        live = house.live(lambda inbound, emit, digest: worker.begin(inbound, emit, digest))
+        channels.append(_http(config, secrets, house, live, lambda: _healths(daemon.states)))
     worker = house.hire({channel.name: channel for channel in channels}, patience, job_of)
     if people is not None:
         house.remark(people.name, people.remarks)
@@ -98,6 +116,10 @@ async def serve(
             worker.look_around()
             clock.look()
 
+        async def keep_house() -> None:
+            await house.warm()
+            await put_away_silent(house, config.sessions.archive_after_days, clock, patience)
+
         daemon = Daemon(
             channels,
             worker,
@@ -105,7 +127,7 @@ async def serve(
             bell=data_dir(config) / WAKE,
             grace_s=config.limits.grace_s,
             reload=_Reload(config, load, follow),
-            warm=house.warm,
+            warm=keep_house,
             systemd=Systemd(os.environ),
             heard=hear,
         )
@@ -125,6 +147,46 @@ class _Reload:
         self.follow(new)
         waiting = [name for name in changed_keys(self.config, new) if not name.startswith(AT_ONCE)]
         return Reloaded(tuple(waiting), new.limits.grace_s)
+
+
+async def put_away_silent(house: House, days: int, clock: Clock, patience: Patience) -> None:
+    """Each day, archive the sessions that were silent for so many days, until the end; 0 is never.
+
+    Left where they are: sessions in a turn, those that messages wait for, and those of jobs that there are.
+    """
+    while days:
+        waiting: set[SessionKey] = set()
+
+        def is_wanted(key: SessionKey) -> bool:
+            return key in waiting or (key.channel == "cron" and clock.job(key.chat_id) is not None)  # noqa: B023 - used at once
+
+        with contained(lambda error: _log.error("archiving silent sessions: %s", error)):
+            waiting.update(await house.ledger.inbox.keys())
+            swept = await house.catalog.archive_silent(timedelta(days=days), is_wanted)
+            for archived in swept.archived:
+                _log.info("%s was silent for %d days, and is now %s", archived.key, days, archived.moved_to)
+            for fault in swept.faults:
+                _log.error("archiving silent sessions: %s", fault)
+        if not await patience.wait(_DAY_S):
+            return
+
+
+def _healths(states: Mapping[str, ChannelState]) -> list[ChannelHealth]:
+    return [
+        ChannelHealth(name, state.is_up, state.since, state.error, state.restarts) for name, state in states.items()
+    ]
+
+
+def _http(config: Config, secrets: Secrets, house: House, live: LiveTurns, health: Health) -> Channel:
+    from nanochat.channels.http import Http, HttpSettings
+
+    settings = HttpSettings(
+        host=config.http.host,
+        port=config.http.port,
+        token=secrets.http_token,
+        socket_path=data_dir(config) / HTTP_SOCKET,
+    )
+    return Http(settings, live, house.catalog, house.follow, health, version=nanochat.__version__)
 
 
 def _telegram(config: Config, secrets: Secrets, house: House) -> Gated:

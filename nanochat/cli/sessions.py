@@ -7,36 +7,40 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from nanochat.channels.terminal.words import clean, counted
+from nanochat.cli.shelf import unknown
 from nanochat.cli.wiring import open_store
 from nanochat.config import Config
-from nanochat.errors import StoreError
 from nanochat.keys import SessionKey
 from nanochat.ports import Brief
-from nanochat.store import check
+from nanochat.store import FileStore, check
 
 __all__ = ["check_sessions", "list_sessions"]
 
 _PREVIEW_CHARS = 60
 
 
-async def list_sessions(config: Config, *, as_json: bool) -> int:
-    """Print every session, newest first; changes nothing. Returns the exit code."""
+async def list_sessions(config: Config, globs: Sequence[str], limit: int | None, *, as_json: bool) -> int:
+    """Print the sessions whose keys match one of `globs`, or every one, newest first; changes nothing. Returns the exit code."""
     store = open_store(config)
     try:
         briefs = await store.list()
     finally:
         await store.close()
+    shown = [brief for brief in briefs if not globs or any(fnmatchcase(str(brief.key), glob) for glob in globs)][:limit]
     if as_json:
-        for brief in briefs:
+        for brief in shown:
             print(json.dumps(_fields(brief)))
         return 0
-    if not briefs:
-        print("nanochat: there are no sessions yet", file=sys.stderr)
+    if not shown:
+        there = f"there is none like {clean(' or '.join(globs))} among {counted(len(briefs), 'session')}"
+        print(f"nanochat: {there if briefs else 'there are no sessions yet'}", file=sys.stderr)
         return 0
-    width = max(len(clean(str(brief.key))) for brief in briefs)
-    for brief in briefs:
+    width = max(len(clean(str(brief.key))) for brief in shown)
+    for brief in shown:
         totals = brief.state.totals
         when = brief.state.updated_at.astimezone().strftime("%Y-%m-%d %H:%M")
         preview = " ".join(clean(brief.preview).split())[:_PREVIEW_CHARS]
@@ -49,31 +53,30 @@ async def check_sessions(config: Config, key: SessionKey | None, *, as_json: boo
     """Print what is wrong with one session's file, or with all, line by line; changes nothing. 1 if anything is."""
     store = open_store(config)
     try:
+        if key is not None and not await store.exists(key):
+            raise await unknown(config, store, key)
         keys = [brief.key for brief in await store.list()] if key is None else [key]
     finally:
         await store.close()
-    faults = 0
-    for each in keys:
-        path = store.path_of(each)
-        if not path.exists():
-            raise StoreError(f"there is no session {each}; nanochat sessions lists them", key=str(each), path=str(path))
-        for damage in check(path, each):
-            faults += 1
-            if as_json:
-                fields = {
-                    "key": str(each),
-                    "path": str(path),
-                    "line": damage.line,
-                    "byte": damage.start,
-                    "why": damage.why,
-                }
-                print(json.dumps(fields))
-            else:
-                print(f"{clean(str(each))}: line {damage.line} {damage.why}; {path}")
+    faults = sum(_check(store, each, as_json=as_json) for each in keys)
     if not as_json:
         sound = "" if faults else ", all sound"
         print(f"nanochat: {counted(len(keys), 'session')} checked{sound}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _check(store: FileStore, key: SessionKey, *, as_json: bool) -> int:
+    """Print what is wrong with one file; returns how much that is."""
+    path = store.path_of(key)
+    faults = 0
+    for damage in check(path, key):
+        faults += 1
+        if as_json:
+            fields = {"key": str(key), "path": str(path), "line": damage.line, "byte": damage.start, "why": damage.why}
+            print(json.dumps(fields))
+        else:
+            print(f"{clean(str(key))}: line {damage.line} {damage.why}; {path}")
+    return faults
 
 
 def _fields(brief: Brief) -> dict[str, object]:

@@ -14,7 +14,7 @@ from nanochat import wake
 from nanochat.assistant import Assistant
 from nanochat.cli.house import Agents, House, Remarks, Rooms
 from nanochat.cli.jobs import RECIPIENTS, from_settings
-from nanochat.cli.places import LEDGER, WAKE, data_dir, open_store
+from nanochat.cli.places import INDEX, LEDGER, WAKE, data_dir, open_store
 from nanochat.cli.values import SERVER_TOOLS, agent_settings, check_caps, limits_of, summary_model
 from nanochat.commands import Commands
 from nanochat.condense import Condenser
@@ -26,6 +26,7 @@ from nanochat.ledger import Ledger
 from nanochat.limits import Purse, RateFence
 from nanochat.liveness import Presence
 from nanochat.ports import Model, ToolContext
+from nanochat.search import SearchIndex
 from nanochat.sessions import WINDOW_BYTES, SessionManager
 from nanochat.tools import MemoryTool, ScheduleTool, SessionsTool
 from nanochat.tools.memory import API_SPEC, PLAIN_SPEC
@@ -46,7 +47,8 @@ async def assemble(config: Config, secrets: Secrets, *, interactive: bool) -> As
     presence = Presence(data_dir(config) / "leases")
     ledger = Ledger(data_dir(config) / LEDGER, presence, clock=clock)
     window_bytes = max(WINDOW_BYTES, 8 * config.context.budget_tokens)
-    manager = SessionManager(open_store(config), window_bytes=window_bytes, clock=clock)
+    store = open_store(config)
+    manager = SessionManager(store, window_bytes=window_bytes, clock=clock)
     model = _model(config, endpoint, interactive=interactive)
     limits = limits_of(config)
     settings = agent_settings(config, model.name)
@@ -70,7 +72,8 @@ async def assemble(config: Config, secrets: Secrets, *, interactive: bool) -> As
         poke=partial(wake.ring, data_dir(config) / WAKE),
         channels=RECIPIENTS,
     )
-    tools = (SessionsTool(manager.store), memory)
+    search = SearchIndex(data_dir(config) / "sessions", data_dir(config) / INDEX)
+    tools = (SessionsTool(manager.store, search), memory)
     server_tools = [SERVER_TOOLS[name] for name in config.model.server_tools]
     agents = Agents(manager, model, condenser, purse, clock)
     agent = agents.hire((*tools, schedule), server_tools, settings)
@@ -99,6 +102,8 @@ async def assemble(config: Config, secrets: Secrets, *, interactive: bool) -> As
         clock=clock,
     )
     rooms = Rooms(
+        store=store,
+        search=search,
         manager=manager,
         model=model,
         ledger=ledger,
@@ -122,6 +127,7 @@ async def assemble(config: Config, secrets: Secrets, *, interactive: bool) -> As
             leaving.callback(presence.leave)
             leaving.push_async_callback(ledger.close)
             leaving.push_async_callback(manager.close)
+            leaving.push_async_callback(search.close)
             leaving.push_async_callback(model.close)
 
 

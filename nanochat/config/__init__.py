@@ -6,7 +6,7 @@ Knows files, environment and defaults. Does not know what a setting does to the 
 from __future__ import annotations
 
 from nanochat.config.changes import changed_keys
-from nanochat.config.loading import find_config, load
+from nanochat.config.loading import Reading, examine, find_config, load, new_config, parse
 from nanochat.config.secrets import Endpoint, Secrets, endpoint_of
 from nanochat.config.sections import Config, Context, Cron, Http, Job, Limits, Log, Model, Sessions, Telegram
 
@@ -20,11 +20,15 @@ __all__ = [
     "Limits",
     "Log",
     "Model",
+    "Reading",
     "Secrets",
     "Sessions",
     "Telegram",
     "changed_keys",
     "endpoint_of",
+    "examine",
     "find_config",
     "load",
+    "new_config",
+    "parse",
 ]

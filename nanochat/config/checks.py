@@ -6,12 +6,13 @@ Knows the meaning of single settings. Does not know where a value came from: `wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from nanochat.config.sections import Config, Job
+from nanochat.config.sections import Config, Job, Model
 from nanochat.errors import KeyFormError, SettingError
 from nanochat.keys import SessionKey
 
@@ -21,31 +22,39 @@ _DISTANCE = re.compile(r"[1-9]\d{0,8}[smhd]\Z")
 _MISSED = re.compile(r"(once|skip|within:[1-9]\d{0,8}[smhd])\Z")
 
 
-def check(config: Config, where: Callable[[str], str]) -> None:
-    """Refuse what no room could use.
+def check(config: Config, where: Callable[[str], str], refuse: Callable[[SettingError], None]) -> None:
+    """Refuse what no room could use, in one line each.
 
     Args:
         config: as it was read.
         where: by dotted key, where its value stands.
-
-    Raises:
-        SettingError: in one line.
+        refuse: is given each refusal, and may raise it.
     """
-    _zone(config.timezone, where("timezone"))
-    _url(config.model.base_url, where("model.base_url"))
-    _url(config.telegram.base_url, where("telegram.base_url"))
-    if not config.model.name.strip():
+    for rule in _rules(config, where):
+        try:
+            rule()
+        except SettingError as error:
+            refuse(error)
+
+
+def _rules(config: Config, where: Callable[[str], str]) -> Iterator[Callable[[], None]]:
+    yield partial(_zone, config.timezone, where("timezone"))
+    yield partial(_url, config.model.base_url, where("model.base_url"))
+    yield partial(_url, config.telegram.base_url, where("telegram.base_url"))
+    yield partial(_model, config.model, where)
+    seen: set[str] = set()
+    for place, job in enumerate(config.cron.jobs):
+        yield partial(_job, job, f"cron.jobs[{place}].", where, frozenset(seen))
+        seen.add(job.id)
+
+
+def _model(model: Model, where: Callable[[str], str]) -> None:
+    if not model.name.strip():
         raise SettingError(f"{where('model.name')} is empty: it takes the id of a model")
-    if config.model.system_prompt and config.model.system_prompt_file:
+    if model.system_prompt and model.system_prompt_file:
         raise SettingError(
             f"{where('model.system_prompt_file')} stands beside model.system_prompt: only one of them can"
         )
-    seen: set[str] = set()
-    for place, job in enumerate(config.cron.jobs):
-        _job(job, f"cron.jobs[{place}].", where)
-        if job.id in seen:
-            raise SettingError(f"{where(f'cron.jobs[{place}].id')} is {job.id!r}: another job has this id")
-        seen.add(job.id)
 
 
 def _zone(name: str, where: str) -> None:
@@ -67,7 +76,7 @@ def _url(url: str, where: str) -> None:
         raise SettingError(f"{where} is {url[:60]!r}: it takes an address that begins with http:// or https://")
 
 
-def _job(job: Job, prefix: str, where: Callable[[str], str]) -> None:
+def _job(job: Job, prefix: str, where: Callable[[str], str], taken: frozenset[str]) -> None:
     try:
         SessionKey("cron", job.id)
     except KeyFormError as error:
@@ -97,6 +106,8 @@ def _job(job: Job, prefix: str, where: Callable[[str], str]) -> None:
             SessionKey.parse(recipient)
         except KeyFormError as error:
             raise SettingError(f"{where(prefix + 'deliver_to')}: {error}") from error
+    if job.id in taken:
+        raise SettingError(f"{where(prefix + 'id')} is {job.id!r}: another job has this id")
 
 
 def _is_time(text: str) -> bool:

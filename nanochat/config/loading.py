@@ -1,47 +1,38 @@
 """Finds the settings file, lays the environment over it, and refuses what cannot be used.
 
-Knows places, precedence, and what may not stand together. Does not know secrets. Every refusal is one line that names where
-the value stands, its key, what it is and what the key takes.
+Knows places and precedence. Does not know secrets, nor how a value is read (`building`).
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar, get_args, get_origin
 
 import msgspec
 import platformdirs
 
+from nanochat.config.building import Refuse, Source, at_once, build, overrides_of
 from nanochat.config.checks import check, system_timezone
-from nanochat.config.sections import Config, Job
+from nanochat.config.sections import Config
 from nanochat.errors import SettingError
 
-__all__ = ["find_config", "load", "parse"]
-
-# Environment variables that begin like a setting and are none.
-_NOT_SETTINGS = frozenset({"NANOCHAT_CONFIG", "NANOCHAT_DATA_DIR", "NANOCHAT_HTTP_TOKEN", "NANOCHAT_MODEL_KEY"})
-
-# What people look for in a settings file, by section; no secret is ever read from one.
-_SECRET_NAME = re.compile(r"((api|auth|access|bot|anthropic|model|telegram|http)_?)*(key|token|secret|password)")
-_SECRET_OF: Mapping[str, str] = {
-    "model": "ANTHROPIC_API_KEY, or NANOCHAT_MODEL_KEY with a base_url",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "api": "ANTHROPIC_API_KEY",
-    "telegram": "TELEGRAM_BOT_TOKEN",
-    "http": "NANOCHAT_HTTP_TOKEN",
-}
+__all__ = ["Reading", "examine", "find_config", "load", "new_config", "parse"]
 
 _PACKAGE_DIR = Path(__file__).parents[1]
 
-_Toml: TypeAlias = Mapping[str, object]
-_S = TypeVar("_S", bound=msgspec.Struct)
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Settings looked at, and not gone by: the file that counts, the variables that override it (name and key), and every
+    refusal. `config` has the default in place of what could not be read; where anything is refused, only its places hold."""
+
+    path: Path | None
+    config: Config
+    overrides: tuple[tuple[str, str], ...]
+    faults: tuple[str, ...]
 
 
 def load(
@@ -60,22 +51,53 @@ def load(
     """
     path = find_config(config_path, environ, package_dir=package_dir)
     config = parse(_read(path) if path else "", path, environ)
+    return _with_prompt(_placed(config, path, data_dir, environ, package_dir), path)
+
+
+def examine(
+    config_path: Path | None, data_dir: Path | None, environ: Mapping[str, str], *, package_dir: Path = _PACKAGE_DIR
+) -> Reading:
+    """What `load` reads, with everything that it would refuse, one line each, instead of the first."""
+    faults: list[SettingError] = []
+    path, text = None, ""
+    try:
+        path = find_config(config_path, environ, package_dir=package_dir)
+        text = _read(path) if path else ""
+        tomllib.loads(text)
+    except (SettingError, tomllib.TOMLDecodeError) as error:
+        faults.append(error if isinstance(error, SettingError) else _not_toml(path, error))
+        text = ""
+    config, overrides = _parsed(text, path, environ, faults.append)
+    config = _placed(config, path, data_dir, environ, package_dir)
+    try:
+        config = _with_prompt(config, path)
+    except SettingError as error:
+        faults.append(error)
+    return Reading(path, config, overrides, tuple(map(str, faults)))
+
+
+def _placed(
+    config: Config, path: Path | None, data_dir: Path | None, environ: Mapping[str, str], package_dir: Path
+) -> Config:
+    """The settings with their places absolute, and the system's zone where they name none."""
     checkout = _checkout(package_dir)
     directory = data_dir or Path(environ.get("NANOCHAT_DATA_DIR", ""))
     if directory == Path():
         directory = _data_dir(config.data_dir, path, checkout)
-    prompt_file = config.model.system_prompt_file
-    if prompt_file:
-        place = Path(prompt_file).expanduser()
-        text = _read(path.parent / place if path else place)
-        config = msgspec.structs.replace(
-            config, model=msgspec.structs.replace(config.model, system_prompt=text.strip())
-        )
     return msgspec.structs.replace(
         config,
         data_dir=str(directory.expanduser().absolute()),
         timezone=config.timezone or system_timezone(environ),
     )
+
+
+def _with_prompt(config: Config, path: Path | None) -> Config:
+    prompt_file = config.model.system_prompt_file
+    if not prompt_file:
+        return config
+    place = Path(prompt_file).expanduser()
+    text = _read(path.parent / place if path else place)
+    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, system_prompt=text.strip()))
 
 
 def find_config(
@@ -91,10 +113,22 @@ def find_config(
         if not named.expanduser().is_file():
             raise SettingError(f"{named}: there is no such settings file")
         return named.expanduser()
+    return next((place for place in _own_places(package_dir) if place.is_file()), None)
+
+
+def new_config(config_path: Path | None, environ: Mapping[str, str], *, package_dir: Path = _PACKAGE_DIR) -> Path:
+    """Where a settings file belongs: the one that counts now, or, where there is none, where it would be looked for."""
+    named = config_path or Path(environ.get("NANOCHAT_CONFIG", ""))
+    if named != Path():
+        return named.expanduser()
+    return find_config(None, environ, package_dir=package_dir) or _own_places(package_dir)[0]
+
+
+def _own_places(package_dir: Path) -> list[Path]:
+    """Where the file is looked for when nobody names it: the checkout's place, the user's."""
     checkout = _checkout(package_dir)
     places = [checkout / "config" / "nanochat.toml"] if checkout else []
-    places.append(platformdirs.user_config_path("nanochat") / "nanochat.toml")
-    return next((place for place in places if place.is_file()), None)
+    return [*places, platformdirs.user_config_path("nanochat") / "nanochat.toml"]
 
 
 def parse(text: str, path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -103,14 +137,25 @@ def parse(text: str, path: Path | None, environ: Mapping[str, str]) -> Config:
     Raises:
         SettingError: in one line.
     """
+    return _parsed(text, path, environ, at_once)[0]
+
+
+def _parsed(
+    text: str, path: Path | None, environ: Mapping[str, str], refuse: Refuse
+) -> tuple[Config, tuple[tuple[str, str], ...]]:
+    """The settings, and which variables override which keys. What `refuse` does not raise keeps its default."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"{path}: this is not TOML: {error}") from error
-    source = _Source(str(path or "settings"), _overrides(environ))
-    config = _build(Config, table, "", source)
-    check(config, source.words)
-    return config
+        raise _not_toml(path, error) from error
+    source = Source(str(path or "settings"), overrides_of(environ, refuse), refuse)
+    config = build(Config, table, "", source)
+    check(config, source.words, refuse)
+    return config, tuple((name, key) for key, (name, _) in source.overrides.items())
+
+
+def _not_toml(path: Path | None, error: tomllib.TOMLDecodeError) -> SettingError:
+    return SettingError(f"{path}: this is not TOML: {error}")
 
 
 def _read(path: Path) -> str:
@@ -139,161 +184,3 @@ def _data_dir(setting: str, path: Path | None, checkout: Path | None) -> Path:
         start = checkout if checkout and inside else path.parent if path else Path()
         return start / Path(setting).expanduser()
     return checkout / "data" if checkout else platformdirs.user_data_path("nanochat")
-
-
-# --- the environment -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Where values come from: the file's name, and by dotted key the environment's variable and text."""
-
-    file: str
-    overrides: Mapping[str, tuple[str, str]]
-
-    def words(self, key: str) -> str:
-        """How a refusal of the key begins."""
-        if key in self.overrides:
-            return f"environment: {self.overrides[key][0]} ({key})"
-        return f"{self.file}: {key}"
-
-
-def _overrides(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    known = {"NANOCHAT_" + key.upper().replace(".", "__"): key for key in _known_keys() if "[]" not in key}
-    found = {}
-    for name, text in environ.items():
-        if not name.startswith("NANOCHAT_") or name in _NOT_SETTINGS:
-            continue
-        if name not in known:
-            raise SettingError(f"environment: {name} is not a setting{_nearest(name, [*known, *_NOT_SETTINGS])}")
-        found[known[name]] = (name, text)
-    return found
-
-
-def _known_keys() -> list[str]:
-    """Every key with its section: `timezone`, `limits.waiting`, `cron.jobs[].id`."""
-    keys = []
-    for top in msgspec.structs.fields(Config):
-        if not _is_struct(top.type):
-            keys.append(top.encode_name)
-            continue
-        keys += [f"{top.encode_name}.{field.encode_name}" for field in msgspec.structs.fields(top.type)]
-    return [*keys, *(f"cron.jobs[].{field.encode_name}" for field in msgspec.structs.fields(Job))]
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-# --- from tables to structs ------------------------------------------------------------------------------------------
-
-
-def _is_struct(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-def _build(kind: type[_S], table: _Toml, prefix: str, source: _Source) -> _S:
-    """One struct from one table, value by value, so that a refusal can name the key, the value and the type."""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    for name in table:
-        if name not in fields:
-            raise SettingError(f"{source.words(prefix + name)} is not a setting{_meant(prefix, name)}")
-    values: dict[str, object] = {}
-    for name, field in fields.items():
-        key = prefix + name
-        if _is_struct(field.type):
-            values[name] = _build(field.type, _table(table.get(name, {}), key, source), key + ".", source)
-        elif key in source.overrides:
-            values[name] = _from_text(source.overrides[key][1], field.type, key, source)
-        elif name in table and field.type == tuple[Job, ...]:
-            values[name] = _jobs(table[name], key, source)
-        elif name in table:
-            values[name] = _leaf(table[name], field.type, key, source)
-        elif field.required:
-            raise SettingError(f"{source.words(key)} is missing: it takes {_takes(field.type)}")
-    return kind(**values)
-
-
-def _meant(prefix: str, name: str) -> str:
-    whose = prefix.rstrip(".") or name.partition("_")[0]
-    if whose in _SECRET_OF and _SECRET_NAME.fullmatch(name):
-        return f": secrets come from the environment only, this one as {_SECRET_OF[whose]}"
-    shape = re.sub(r"\[\d+\]", "[]", prefix)
-    known = _known_keys()
-    siblings = [key.removeprefix(shape) for key in known if key.startswith(shape)]
-    if not prefix:
-        siblings += [field.encode_name for field in msgspec.structs.fields(Config)]
-    elsewhere = [key for key in known if key.rpartition(".")[2] == name]
-    words = _nearest(name, siblings) or (f"; did you mean {elsewhere[0]}?" if elsewhere else "")
-    return words or _nearest(prefix + name, known)
-
-
-def _table(value: object, key: str, source: _Source) -> _Toml:
-    if not isinstance(value, dict):
-        raise SettingError(f"{source.words(key)} is {_shown(value)}: it takes a table, [{key}]")
-    return value
-
-
-def _jobs(value: object, key: str, source: _Source) -> tuple[Job, ...]:
-    if not isinstance(value, list) or not all(isinstance(job, dict) for job in value):
-        raise SettingError(f"{source.words(key)} is {_shown(value)}: it takes tables, [[{key}]]")
-    return tuple(_build(Job, job, f"{key}[{place}].", source) for place, job in enumerate(value))
-
-
-def _leaf(value: object, kind: object, key: str, source: _Source, *, lenient: bool = False) -> object:
-    if isinstance(value, datetime):  # TOML has date-times of its own; ours are text that keeps its missing offset
-        value = value.isoformat()
-    try:
-        # `lenient` reads numbers and truth values from text, which is all that an environment has.
-        return msgspec.convert(value, kind, strict=not lenient)
-    except msgspec.ValidationError as error:
-        raise SettingError(f"{source.words(key)} is {_shown(value)}: it takes {_takes(kind)}") from error
-
-
-def _from_text(text: str, kind: object, key: str, source: _Source) -> object:
-    """A value from the environment: a list is JSON, or its members with commas between."""
-    if not _is_list(kind):
-        return _leaf(text.strip() if kind is not str else text, kind, key, source, lenient=True)
-    value: object = [part.strip() for part in text.split(",") if part.strip()]
-    if text.lstrip().startswith("["):
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SettingError(f"{source.words(key)} is {_shown(text)}: this is not JSON: {error}") from error
-    if kind == tuple[Job, ...]:
-        return _jobs(value, key, source)
-    return _leaf(value, kind, key, source, lenient=True)
-
-
-def _is_list(kind: object) -> bool:
-    return get_origin(kind) is tuple or any(get_origin(part) is tuple for part in get_args(kind))
-
-
-def _shown(value: object) -> str:
-    words = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else None
-    text = words or repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"
-
-
-def _takes(kind: object) -> str:
-    """The values of a type, in words."""
-    if get_origin(kind) is Annotated:
-        number, bounds = get_args(kind)
-        words = [
-            f"from {bounds.ge}" if bounds.ge is not None else "",
-            f"above {bounds.gt}" if bounds.gt is not None else "",
-            f"up to {bounds.le}" if bounds.le is not None else "",
-        ]
-        return " ".join(filter(None, [_takes(number), *words]))
-    if get_origin(kind) is tuple:
-        return f"a list, each {_takes(get_args(kind)[0])}"
-    if kind in _WORDS:
-        return _WORDS[kind]
-    choices = get_args(kind)
-    if all(isinstance(choice, str) for choice in choices):
-        return "one of " + ", ".join(json.dumps(choice) for choice in choices)
-    return " or ".join(_takes(choice) for choice in choices)
-
-
-_WORDS: Mapping[object, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
