@@ -1,0 +1,383 @@
+"""The routes, and their description.
+
+Knows what each route asks of the daemon's doors. Does not know who may ask (`gate`), nor how a turn is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Security
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+
+from nanochat.channels.http import docs, shapes
+from nanochat.channels.http.answers import channel_shapes, message_shape, row_shape, stats_shape
+from nanochat.channels.http.desk import Desk, Post, digest_of
+from nanochat.channels.http.frames import EVENT_STREAM, EventStream, Write, frame, gone
+from nanochat.channels.http.gate import SLASH, TRUSTED
+from nanochat.channels.http.mistakes import answer, handle
+from nanochat.channels.http.page import page
+from nanochat.channels.http.problems import MEDIA_TYPE, Problem, Refused, of_error, of_failure
+from nanochat.channels.http.telling import Telling, id_of
+from nanochat.doors import Follow, Health, Line, Sessions
+from nanochat.errors import NanochatError
+from nanochat.events import TurnFailed
+from nanochat.keys import SessionKey
+
+__all__ = ["OPEN_PATHS", "Doors", "build"]
+
+OPEN_PATHS = ("/", "/health", "/openapi.json", *docs.PATHS)
+
+# A refusal comes within a few milliseconds; longer than this nobody should wait for the start of a stream.
+FIRST_S = 0.25
+
+# An answer that was being written when the end came is told to its end, if that is there by then.
+FAREWELL_S = 0.5
+
+_NEW = "new"
+_AT_ONCE = (409, 422, 429, 503)
+_MAX_N = 2**53 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the routes need: the doors of the daemon, and what to say of it."""
+
+    desk: Desk
+    sessions: Sessions
+    follow: Follow
+    health: Health
+    clock: Callable[[], datetime]
+    ending: asyncio.Event
+    keep_alive_s: float
+    version: str
+    since: datetime
+
+
+# --- what is asked ------------------------------------------------------------------------------------------------------
+
+_ID = Path(
+    description="A session of HTTP by its id, or any session by its key: `telegram%3A77`.",
+    examples=["default"],
+    json_schema_extra={"minLength": 1},
+)
+
+
+def _key_of(session_id: Annotated[str, _ID]) -> SessionKey:
+    text = session_id.replace(SLASH, "/")
+    return SessionKey.parse(text) if ":" in text else SessionKey("http", text)
+
+
+def _posted_key(
+    session_id: Annotated[
+        str,
+        Path(description="As elsewhere; `new` begins a session with an id of its own.", examples=["default", "new"]),
+    ],
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x20-\x7e]+$",
+            description="Names this message: posted again under the same key, it is not begun again.",
+        ),
+    ] = None,
+) -> tuple[SessionKey, str | None]:
+    if session_id != _NEW:
+        return _key_of(session_id), idempotency_key
+    # The same message posted again must find the session that it began.
+    made = uuid.uuid4().hex if idempotency_key is None else digest_of(_NEW, idempotency_key)
+    return SessionKey("http", made), idempotency_key
+
+
+def _refuse_unknown(request: Request) -> None:
+    """A name that is spelled wrong would have no effect, and nobody would know."""
+    route = request.scope["route"]
+    if isinstance(route, APIRoute):
+        known = {field.alias for field in route.dependant.query_params}
+        unknown = [name for name in request.query_params if name not in known]
+        if unknown:
+            takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+            raise Refused(Problem(422, "invalid", f"{unknown[0][:80]}: is no parameter of this route; {takes}"))
+
+
+_Key = Annotated[SessionKey, Depends(_key_of)]
+_Posted = Annotated[tuple[SessionKey, str | None], Depends(_posted_key)]
+
+# --- what is answered ---------------------------------------------------------------------------------------------------
+
+_PROBLEMS: Mapping[int, str] = {
+    400: "The request cannot be read.",
+    401: "The token is missing, or wrong.",
+    404: "There is no such session.",
+    408: "The body did not come.",
+    409: "The session is busy.",
+    413: "The body is longer than 8 MiB.",
+    415: "The body is not JSON.",
+    421: "The host is not served here.",
+    422: "The request cannot be carried out as it is.",
+    429: "A limit is reached; `Retry-After` says for how long, where that is known.",
+    500: "Something went wrong inside nanochat; the log tells more.",
+    502: "The model could not be reached, or refused.",
+    503: "A file cannot be used, or the daemon is ending.",
+}
+_EVERYWHERE = (401, 421, 500)
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:  # Any: OpenAPI, as FastAPI takes it
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemShape"}}}
+    return {
+        status: {"description": _PROBLEMS[status], "content": content} for status in sorted({*statuses, *_EVERYWHERE})
+    }
+
+
+def _stream(description: str, *events: str) -> dict[int | str, dict[str, Any]]:  # Any: OpenAPI, as FastAPI takes it
+    """One event is described, as OpenAPI does for a stream of them."""
+    fields = {"event": {"type": "string", "enum": list(events)}, "data": {"type": "string"}, "id": {"type": "string"}}
+    schema = {"type": "object", "properties": fields, "required": ["event", "data"]}
+    return {200: {"description": description, "content": {EVENT_STREAM: {"schema": schema}}}}
+
+
+_POSTING = (400, 408, 409, 413, 415, 422, 429, 502, 503)
+_CHAT_STREAM = _stream(
+    "Server-sent events: `session` first; `restart` where the message was posted before; `delta` and `tool` as they come; and,"
+    " last, `done` or `error`. What the daemon has to say meanwhile comes as comments, and stands in `done`.",
+    *("session", "restart", "delta", "tool", "done", "error"),
+)
+_LIVE_STREAM = _stream(
+    "Server-sent events: a `line` for each line of the session's file, as it stands there; its id is the byte that it begins at."
+    " `replaced` says that the file was put away: the session begins anew.",
+    *("line", "replaced", "error"),
+)
+
+
+class _App(FastAPI):
+    """FastAPI knows one media type per route; what it is not told of problems is added to its description."""
+
+    def openapi(self) -> dict[str, Any]:  # Any: OpenAPI, as FastAPI gives it
+        """The description of the routes."""
+        described = super().openapi()
+        described["components"]["schemas"]["ProblemShape"] = shapes.ProblemShape.model_json_schema()
+        return described
+
+
+def build(doors: Doors) -> FastAPI:
+    """The app; what every request passes first is not part of it."""
+    app = _App(
+        title="nanochat",
+        version=doors.version or "0",
+        description="Conversations with a personal assistant: asked, looked into, and followed as they grow.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,
+        routes=docs.routes(),
+        dependencies=[
+            Security(HTTPBearer(auto_error=False, scheme_name="token", description="What NANOCHAT_HTTP_TOKEN is.")),
+            Depends(_refuse_unknown),
+        ],
+        separate_input_output_schemas=False,
+    )
+    app.include_router(_chat(doors))
+    app.include_router(_sessions(doors))
+    app.include_router(_rest(doors))
+    handle(app)
+    return app
+
+
+def _chat(doors: Doors) -> APIRouter:
+    router = APIRouter(tags=["chat"])
+
+    async def taken(posted: tuple[SessionKey, str | None], body: shapes.ChatPost) -> Telling:
+        key, idempotency_key = posted
+        feed, restarted = await doors.desk.take(Post(key, body.message, body.system_prompt, idempotency_key))
+        return Telling(feed, feed.reader(), restarted, doors.desk.look_again, doors.keep_alive_s)
+
+    @router.post(
+        "/chat/stream/{session_id}",
+        response_class=EventStream,
+        status_code=200,
+        responses={**_CHAT_STREAM, **_problems(*_POSTING)},
+        summary="Say something, and be told the answer as it comes",
+    )
+    async def chat_stream(posted: _Posted, body: shapes.ChatPost) -> Response:
+        telling = await taken(posted, body)
+        await telling.first(FIRST_S)
+        if (refusal := _at_once(telling)) is not None:
+            telling.reader.close()
+            return answer(refusal)
+        return EventStream(
+            telling.stream,
+            _naming(posted[0]),
+            ending=doors.ending,
+            keep_alive_s=doors.keep_alive_s,
+            farewell_s=FAREWELL_S,
+        )
+
+    @router.post(
+        "/chat/{session_id}",
+        response_model=shapes.ChatAnswer,
+        responses=_problems(*_POSTING),
+        summary="Say something, and be told the whole answer",
+    )
+    async def chat(request: Request, posted: _Posted, body: shapes.ChatPost) -> Response:
+        telling = await taken(posted, body)
+        answering = asyncio.get_running_loop().create_task(telling.whole())
+        leaving = asyncio.get_running_loop().create_task(gone(request.receive))
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            told = answering.result() if answering.done() else Problem(503, "gone", "the client has hung up")
+        finally:
+            answering.cancel()
+            leaving.cancel()
+        if isinstance(told, Problem):
+            return answer(told)
+        return JSONResponse(told, headers=_naming(posted[0]))
+
+    return router
+
+
+def _sessions(doors: Doors) -> APIRouter:
+    router = APIRouter(prefix="/sessions", tags=["sessions"])
+
+    @router.get("", responses=_problems(422, 503), summary="All sessions, newest first")
+    async def sessions(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200, offset: Annotated[int, Query(ge=0, le=_MAX_N)] = 0
+    ) -> shapes.Rows:
+        briefs = await doors.sessions.list()
+        return shapes.Rows(sessions=[row_shape(brief) for brief in briefs[offset : offset + limit]], total=len(briefs))
+
+    @router.get(
+        "/{session_id}/history", responses=_problems(404, 422, 503), summary="What was said since the last reset"
+    )
+    async def history(
+        key: _Key,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        before: Annotated[int | None, Query(ge=0, le=_MAX_N, description="Only messages before this number.")] = None,
+    ) -> shapes.HistoryShape:
+        found = await doors.sessions.history(key, before=before, limit=limit)
+        messages = [message_shape(key, message) for message in found.messages]
+        return shapes.HistoryShape(session_id=id_of(key), key=str(key), messages=messages, before=found.before)
+
+    @router.get("/{session_id}/stats", responses=_problems(404, 422, 503), summary="What a session has taken")
+    async def stats(key: _Key) -> shapes.StatsShape:
+        return stats_shape(key, await doors.sessions.stats(key), doors.clock())
+
+    @router.delete(
+        "/{session_id}",
+        responses=_problems(404, 409, 422, 503),
+        response_model=shapes.Archived,
+        response_model_exclude_none=True,
+        summary="Begin a new conversation; with archive=true, put its file away",
+    )
+    async def put_away(key: _Key, archive: bool = False) -> shapes.Archived:
+        if archive:
+            place = PurePath(await doors.sessions.archive(key))
+            # Where the data directory is does not concern who asks from elsewhere.
+            return shapes.Archived(session_id=id_of(key), key=str(key), archived_to="/".join(place.parts[-2:]))
+        await doors.sessions.reset(key, "http")
+        return shapes.Archived(session_id=id_of(key), key=str(key), reset=True)
+
+    @router.get(
+        "/{session_id}/live",
+        response_class=EventStream,
+        status_code=200,
+        responses={**_LIVE_STREAM, **_problems(422)},
+        summary="Every line as it is appended, from any channel",
+    )
+    async def live(
+        key: _Key,
+        start: Annotated[
+            str,
+            Query(
+                alias="from", pattern=r"^(end|start|[0-9]{1,15})$", description="`start`, `end`, or a byte of the file."
+            ),
+        ] = "end",
+        last_event_id: Annotated[
+            str | None,
+            Header(pattern=r"^[0-9]{1,15}$", description="The id of the last line that was seen; wins over `from`."),
+        ] = None,
+    ) -> Response:
+        seen = None if last_event_id is None else int(last_event_id)
+        begin = {"end": None, "start": 0}.get(start, int(start) if start.isdigit() else 0) if seen is None else seen
+
+        async def write(put: Write) -> None:
+            await _tell_lines(doors.follow(key, begin), seen, put)
+
+        return EventStream(write, _naming(key), ending=doors.ending, keep_alive_s=doors.keep_alive_s)
+
+    return router
+
+
+def _rest(doors: Doors) -> APIRouter:
+    router = APIRouter()
+
+    @router.get(
+        "/health",
+        responses=_problems(),
+        response_model=shapes.HealthShape,
+        response_model_exclude_none=True,
+        openapi_extra={"security": [{}]},  # besides the token: without it there is less to be told
+        summary="Whether the daemon and its channels are up",
+    )
+    async def health(request: Request) -> shapes.HealthShape:
+        channels = doors.health()
+        status: Literal["ok", "degraded"] = "ok" if all(channel.is_up for channel in channels) else "degraded"
+        if not request.scope[TRUSTED]:
+            return shapes.HealthShape(status=status)
+        return shapes.HealthShape(
+            status=status, version=doors.version, pid=os.getpid(), since=doors.since, channels=channel_shapes(channels)
+        )
+
+    html, headers = page()
+
+    @router.get("/", include_in_schema=False)
+    async def front() -> Response:
+        return Response(html, media_type="text/html", headers=headers)
+
+    return router
+
+
+# --- parts of answers ---------------------------------------------------------------------------------------------------
+
+
+def _at_once(telling: Telling) -> Problem | None:
+    """A refusal that came before anything was to be shown has a status; what goes wrong with the model is told on the stream."""
+    end = telling.feed.end
+    if not isinstance(end, TurnFailed) or telling.feed.shows_something:
+        return None
+    problem = of_failure(end)
+    return problem if problem.status in _AT_ONCE else None
+
+
+def _naming(key: SessionKey) -> dict[str, str]:
+    """A header takes ASCII only; what is not is written as in a path."""
+    return {"x-session-id": quote(id_of(key), safe=":@+~")}
+
+
+async def _tell_lines(lines: AsyncIterator[Line], seen: int | None, put: Write) -> None:
+    """Write each line as it comes; the one that was `seen` last is left out."""
+    last = -1 if seen is None else seen
+    try:
+        async for line in lines:
+            if line.start == seen:
+                seen = None
+                continue
+            frames = frame("replaced", {}) if line.start <= last else b""
+            last, seen = line.start, None
+            await put(frames + frame("line", line.text, str(line.start)))
+    except NanochatError as error:  # a stream that has begun has no other way to say it
+        await put(frame("error", of_error(error).fields()))
+    finally:
+        if isinstance(lines, AsyncGenerator):
+            await lines.aclose()
