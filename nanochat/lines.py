@@ -200,6 +200,8 @@ def decode(line: bytes, start: int, *, known_at: datetime) -> Record | UnknownLi
     kind = fields.get("_type")
     if kind == "metadata":
         return _snapshot(fields, start, end, known_at)
+    if fields.get("content") is None and fields.get("tool_calls"):
+        fields["content"] = ""  # nanobot's way of saying that a reply was calls only
     if kind is None and isinstance(fields.get("role"), str) and _is_content(fields.get("content")):
         return _message(fields, start, end, known_at)
     return UnknownLine(start, end)

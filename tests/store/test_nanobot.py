@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nanochat.history import tail
 from nanochat.keys import SessionKey
 from nanochat.records import Compact, Message, Opened, Rewind, Snapshot, TurnEnd
 from nanochat.store import FileStore
@@ -63,6 +64,23 @@ async def test_it_is_read_where_it_lies(store: FileStore, theirs: RawFile) -> No
     assert found.state.n == 4
     assert found.state.created_at == datetime(2026, 1, 2, 3, 4, 5, 6).astimezone()
     assert [brief.key for brief in await store.list()] == [KEY]
+
+
+async def test_a_reply_of_calls_only_is_a_message(store: FileStore, theirs: RawFile) -> None:
+    """nanobot writes null for its text; without the line its result would answer nothing."""
+    call = {"id": "c1", "type": "function", "function": {"name": "read", "arguments": "{}"}}
+    theirs.write(
+        _file(
+            _header(),
+            _message(0),
+            _message(1, "assistant", content=None, tool_calls=[call]),
+            _message(2, "tool", tool_call_id="c1", name="read"),
+        )
+    )
+    found = await view(store)
+    assert [record.n for record in found.records if isinstance(record, Message)] == [0, 1, 2]
+    kinds = [block["type"] for m in tail(found.records) for block in m["content"] if isinstance(block, dict)]  # type: ignore[union-attr]
+    assert ("tool_use" in kinds, "tool_result" in kinds) == (True, True)
 
 
 async def test_it_is_written_on_where_it_lies(store: FileStore, theirs: RawFile) -> None:
