@@ -32,10 +32,19 @@ See [the table](https://example.org/tides).
 """
 
 
+# The most entries that ever stood there at once.
+_COUNT = """
+globalThis.most = 0;
+const log = document.getElementById("log");
+new MutationObserver(() => { most = Math.max(most, log.children.length); }).observe(log, {childList: true});
+"""
+
+
 async def test_an_answer_streams_as_markdown_and_stands_there_once(visitor: Visitor) -> None:
     """Headings, tables, lists and code are there while it comes; when the file has the turn, each line stands once."""
     visitor.stage.parrot.gate.clear()
     page = await visitor.enter("http%3Aa")
+    await page.evaluate(_COUNT)
     await send(page, MARKDOWN + "§\nThe *end*.")
     reply = page.locator(".reply")
     await expect(reply.locator("td").last).to_have_text("5.4 m")
@@ -48,6 +57,7 @@ async def test_an_answer_streams_as_markdown_and_stands_there_once(visitor: Visi
     assert (await reply.locator(".prose").inner_html()).startswith(grown)
     await expect(page.locator(".user")).to_have_count(1)
     await expect(reply).to_have_count(1)
+    assert await page.evaluate("most") == 2
     for selector, text in (
         ("h3", "The tides"),
         ("strong", "strong"),
