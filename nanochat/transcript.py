@@ -15,13 +15,19 @@ from nanochat.events import Seen
 from nanochat.keys import SessionKey
 from nanochat.records import Compact, Json, Message, Record, Reset, Rewind, SetValue, Snapshot, text_of
 
-__all__ = ["calls", "exchanges", "from_json", "to_json", "to_markdown", "to_seen"]
+__all__ = ["calls", "exchanges", "from_json", "to_json", "to_markdown", "to_seen", "unframed"]
 
 # Of what a tool was asked: enough to know what it was about.
 _CALL_CHARS = 80
 
 # What a delivered text stands in for the model's eyes.
 _FRAMED = re.compile(r'<delivered from="[^"]*">\n(.*)\n</delivered>\Z', re.DOTALL)
+
+
+def unframed(text: str) -> str:
+    """A delivered text without what it stands in for the model; any other as it is."""
+    framed = _FRAMED.match(text) if text.startswith("<delivered ") else None
+    return framed[1].strip() if framed else text
 
 
 def to_seen(key: SessionKey, records: Iterable[Record]) -> list[Seen]:
@@ -151,8 +157,8 @@ def _loads(line: str) -> Json:
 
 def _said(message: Message) -> str:
     text = text_of(message.content).strip()
-    if message.delivered and (framed := _FRAMED.match(text)):
-        text = framed[1].strip()
+    if message.delivered:
+        text = unframed(text)
     return f"{text} […{message.mark}]" if text and message.mark and message.mark != "pause_turn" else text
 
 

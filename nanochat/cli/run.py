@@ -118,6 +118,9 @@ async def serve(
 
         async def keep_house() -> None:
             await house.warm()
+            # The first search over years of conversations would take longer than a tool may.
+            with contained(lambda error: _log.error("the search index: %s", error)):
+                await house.search.sync()
             await put_away_silent(house, config.sessions.archive_after_days, clock, patience)
 
         daemon = Daemon(

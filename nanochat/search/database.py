@@ -37,9 +37,9 @@ VERSION = 1
 # "nanc": a database of somebody else's is not taken for ours, and thrown away.
 _APPLICATION = 0x6E616E63
 
-# No sizes of texts (`columnsize`), since nothing is ranked. With pages of its own as large as SQLite's, and 16 MB of words that are
-# gathered before they are written, an index of 600,000 messages took 6.5 s instead of 10.7 to build, and was a seventh larger. (To
-# have it merged into one segment at the end, by `optimize`, made it a twentieth smaller and no answer faster.)
+# No sizes of texts (`columnsize`), since nothing is ranked. With pages of its own as large as SQLite's, and 16 MB of words that
+# are gathered before they are written, 600,000 messages took 6.5 s instead of 10.7, and the index was a seventh larger.
+# (To have it merged into one segment at the end, by `optimize`, made it a twentieth smaller and no answer faster.)
 _TABLES = f"""
 BEGIN;
 CREATE VIRTUAL TABLE said USING fts5(text, content='', columnsize=0, tokenize="{TOKENIZER}");

@@ -11,8 +11,10 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from nanochat.doors import Found, Query
@@ -91,22 +93,15 @@ class Lookup:
             match = f"({match}) AND ({_any_of(map(role_word, self._query.roles))})"
         if self._query.keys:
             sessions = self._wanted()
+            if not sessions:
+                return []
             wanted = frozenset(session for session, _, _ in sessions)
             if len(sessions) <= _MAX_NAMED:
                 match = f"({match}) AND ({_any_of(map(session_word, wanted))})"
-            low = max(low, min((first for _, first, _ in sessions), default=_GREATEST))
-            high = min(high, max((last for _, _, last in sessions), default=-1))
-        found: list[Found] = []
-        if low <= high:
-            for session, start, n in self._rows(match, low, high):
-                if (
-                    session
-                    and (wanted is None or session in wanted)
-                    and (hit := self._hit(session, start, n)) is not None
-                ):
-                    found.append(hit)
-                    if len(found) >= self._query.limit:
-                        break
+            low = max(low, min(first for _, first, _ in sessions))
+            high = min(high, max(last for _, _, last in sessions))
+        with closing(self._hits(match, low, high, wanted)) as hits:  # an open query would keep others from writing
+            found = list(islice(hits, self._query.limit))
         found.sort(key=lambda each: each.at, reverse=True)  # within a second they are as they were read
         return found
 
@@ -130,13 +125,19 @@ class Lookup:
         )
         return [(session, first, last) for session, key, first, last in rows if last >= 0 and matches(key)]
 
-    def _rows(self, match: str, low: int, high: int) -> Iterator[tuple[int, int, int]]:
+    def _hits(self, match: str, low: int, high: int, wanted: Collection[int] | None) -> Generator[Found, None, None]:
         # CROSS: the words first, each message looked up as it is found.
-        yield from self._connection.execute(
+        rows = self._connection.execute(
             "SELECT message.session, message.start, message.n FROM said CROSS JOIN message ON message.id = said.rowid"
             " WHERE said MATCH ? AND said.rowid BETWEEN ? AND ? ORDER BY said.rowid DESC",
             (match, low, high),
         )
+        with closing(rows):
+            for session, start, n in rows:
+                if session and (wanted is None or session in wanted):
+                    hit = self._hit(session, start, n)
+                    if hit is not None:
+                        yield hit
 
     # --- the session files -------------------------------------------------------------------------------------------
 

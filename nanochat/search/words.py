@@ -55,12 +55,17 @@ def spread(text: str) -> str:
     """The text as it is given to the tokenizer."""
     if text.isascii():  # most are, and there is nothing to do
         return text
-    return _UNSPACED.sub(rf"{_PARTING}\g<0>{_PARTING}", _fit(text))
+    return _part(_fit(text))
 
 
 def _fit(text: str) -> str:
     """The text with one form for each character: wide letters are letters, é is one character."""
     return _UNFIT.sub(" ", text if text.isascii() else unicodedata.normalize("NFKC", text))
+
+
+def _part(text: str) -> str:
+    """The text with signs around what is a word by itself."""
+    return _UNSPACED.sub(rf"{_PARTING}\g<0>{_PARTING}", text)
 
 
 # --- a query ---------------------------------------------------------------------------------------------------------
@@ -123,8 +128,8 @@ class Marker:
         return self._marked(_fit(text), self.match)
 
     def places(self, text: str) -> list[Place]:
-        """The places in an excerpt, of whichever words are left in it."""
-        found = self._marked(text, " OR ".join(self._terms))
+        """The places in an excerpt, which is of what `marked` returned, of whichever words are left in it."""
+        found = self._marked(_UNFIT.sub(" ", text), " OR ".join(self._terms))
         return found[1] if found else []
 
     def close(self) -> None:
@@ -137,7 +142,7 @@ class Marker:
 
     def _put(self, text: str) -> None:
         self._connection.execute("DELETE FROM scratch")
-        self._connection.execute("INSERT INTO scratch VALUES (?)", (spread(text),))
+        self._connection.execute("INSERT INTO scratch VALUES (?)", (_part(text),))
 
     def _marked(self, text: str, match: str) -> tuple[str, list[Place]] | None:
         self._put(text)

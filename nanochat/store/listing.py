@@ -18,6 +18,7 @@ from nanochat.store.disk import Disk, modified_at
 from nanochat.store.names import SUFFIX, key_of, nanobot_key_of
 from nanochat.store.places import own_path, workspaces
 from nanochat.store.scan import Backwards, Source, line_at, whole_end
+from nanochat.transcript import unframed
 
 __all__ = ["glance", "list_sessions"]
 
@@ -135,5 +136,5 @@ def _search(source: Source, size: int) -> tuple[State, str]:
 
 
 def _preview(text: str) -> str:
-    line = text.lstrip().partition("\n")[0].rstrip()
+    line = unframed(text.strip()).partition("\n")[0].rstrip()
     return line if len(line) <= PREVIEW_CHARS else line[: PREVIEW_CHARS - 1] + "…"

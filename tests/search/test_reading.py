@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanochat.keys import SessionKey
@@ -84,6 +84,7 @@ def agree(data: bytes, start: int) -> None:
     assert short == plain
 
 
+@settings(deadline=None)
 @given(FIELDS, st.booleans(), st.sampled_from([0, 100]))
 def test_the_short_way_says_what_the_plain_one_says(fields: dict[str, object], is_ascii: bool, start: int) -> None:
     """For whatever JSON somebody wrote, with every field of ours right or wrong."""
@@ -94,6 +95,7 @@ def test_the_short_way_says_what_the_plain_one_says(fields: dict[str, object], i
     agree(data, start)
 
 
+@settings(deadline=None)
 @given(FIELDS, st.data())
 def test_the_short_way_of_damaged_lines(fields: dict[str, object], data: st.DataObject) -> None:
     """A byte that is wrong is seen by both, or by neither."""
@@ -184,6 +186,7 @@ def live_texts(source: Source, end: int) -> list[str]:
     return [entry.text for entry in said if is_live(spans, entry.start, entry.n)]
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_live_is_what_the_store_takes_for_it(steps: Sequence[tuple[str, int]]) -> None:
     """For every history of undos, and undos of undos; what stands before a reset is live to a search."""
@@ -197,6 +200,7 @@ def test_live_is_what_the_store_takes_for_it(steps: Sequence[tuple[str, int]]) -
         assert live_texts(source, len(data)) == expected
 
 
+@settings(deadline=None)
 @given(STEPS, st.data())
 def test_reading_on_is_reading_all(steps: Sequence[tuple[str, int]], draw: st.DataObject) -> None:
     """Wherever it was stopped."""

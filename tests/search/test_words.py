@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanochat.errors import SearchError
@@ -73,6 +73,7 @@ def test_a_long_query_is_refused() -> None:
         Marker("word " * 300)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_nothing_that_is_typed_breaks_it(words: str, text: str) -> None:
     """Whatever the characters: places inside the text, or a plain refusal."""
@@ -88,6 +89,7 @@ def test_nothing_that_is_typed_breaks_it(words: str, text: str) -> None:
             assert marker.places(fitted) == places
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(categories=("Ll", "Lu", "Lo", "Nd")), min_size=1, max_size=20))
 def test_a_word_is_found_in_its_text(word: str) -> None:
     """What is a word to those who type is one to SQLite, unless its tables do not know the letter yet."""
@@ -112,6 +114,14 @@ class TestExcerpt:
         assert cut.startswith("…before ")
         assert cut.endswith(" after…")
         assert len(cut) <= EXCERPT_CHARS + 2
+
+    def test_the_words_are_found_in_it_again(self) -> None:
+        """Where they stand in it, whatever stands before them."""
+        with Marker("tide 京") as marker:
+            found = marker.marked("before… " * 50 + "a 京 TIDE" + " after…" * 50)
+            assert found is not None
+            cut = excerpt(*found)
+            assert [cut[start:end] for start, end in marker.places(cut)] == ["京", "TIDE"]
 
     def test_a_text_without_spaces(self) -> None:
         """Is cut where it must be."""

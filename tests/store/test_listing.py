@@ -10,7 +10,7 @@ import pytest
 
 from nanochat.errors import StoreError
 from nanochat.keys import SessionKey
-from nanochat.records import Compact, Rewind, TurnEnd, Usage
+from nanochat.records import Compact, Message, Rewind, TurnEnd, Usage
 from nanochat.store import Damage, Disk, FileStore
 from nanochat.store.listing import list_sessions
 from tests.contracts.store import KEY, NOW, add, say, view
@@ -35,6 +35,14 @@ async def test_a_long_last_message(store: FileStore) -> None:
     (brief,) = await store.list()
     assert brief.preview == "x" * 119 + "…"
     assert brief.state.totals.turns == 1
+
+
+async def test_what_was_delivered_last(store: FileStore) -> None:
+    """Its words, without the frame that they stand in for the model."""
+    framed = '<delivered from="cron:tea">\nThe tea is ready.\nDrink it.\n</delivered>'
+    await add(store, Message("user", framed, NOW, delivered=True), TurnEnd("s", "done"))
+    (brief,) = await store.list()
+    assert brief.preview == "The tea is ready."
 
 
 async def test_a_long_row_of_messages(store: FileStore, file: RawFile) -> None:
