@@ -19,7 +19,7 @@ from nanochat.cli.values import check_caps, limits_of
 from nanochat.condense import Condenser
 from nanochat.config import Config
 from nanochat.dispatcher import Dispatcher
-from nanochat.doors import LiveTurns, Search
+from nanochat.doors import LiveTurns
 from nanochat.events import Seen
 from nanochat.history.digest import DIGEST_INSTRUCTIONS
 from nanochat.jobs import Job
@@ -30,6 +30,7 @@ from nanochat.live import Live
 from nanochat.patience import Patience
 from nanochat.ports import Begin, Channel, Emit, Model, Tool
 from nanochat.records import Block, Record, SetValue
+from nanochat.search import SearchIndex
 from nanochat.sessions import SessionManager
 from nanochat.store import FileStore
 from nanochat.toolbox import Toolbox
@@ -84,7 +85,7 @@ class Rooms:
     """All that one process is made of. `tools` and `server_tools` are what a job's turn may use as well."""
 
     store: FileStore
-    search: Search
+    search: SearchIndex
     manager: SessionManager
     """Over that store."""
     model: Model
