@@ -65,7 +65,7 @@ async def run(config: Config, secrets: Secrets, load: Callable[[], Config]) -> i
         )
     if config.telegram.enabled and not secrets.telegram_token:
         raise SettingError("telegram.enabled is true, but there is no token: set TELEGRAM_BOT_TOKEN")
-    if config.http.enabled and not all(map(find_spec, ("fastapi", "uvicorn"))):
+    if config.http.enabled and not all(map(find_spec, ("fastapi", "fastapi_offline", "uvicorn"))):
         raise SettingError("http.enabled is true, but what it needs is not installed: pip install 'nanochat[http]'")
     async with assemble(config, secrets, interactive=True) as house:
         await serve(

@@ -1,7 +1,7 @@
 """`python -m tests.bench [PART…]`: every figure that the README states, measured beside its reference in the same run.
 
-Parts: store, search, turn, startup, telegram, cron, tail, cost; all of them where none is named. Takes some minutes and about
-1.2 GB of disk. Exit code 1 where a figure falls short of its goal.
+Parts: store, search, turn, startup, telegram, cron, http, tail, cost; all of them where none is named. Takes some minutes and
+about 1.2 GB of disk. Exit code 1 where a figure falls short of its goal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.bench import cost, cron, search, startup, store, tail, telegram, turn
+from tests.bench import cost, cron, http, search, startup, store, tail, telegram, turn
 from tests.bench.report import Figure, show
 
 
@@ -30,6 +30,7 @@ PARTS: Mapping[str, Callable[[Path], list[Figure]]] = {
     "startup": startup.run,
     "telegram": telegram.run,
     "cron": cron.run,
+    "http": http.run,
     "tail": tail.run,
     "cost": _cost,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import httpx
@@ -83,8 +84,6 @@ async def test_archiving_moves_the_file(client: httpx.AsyncClient) -> None:
 async def test_a_session_in_a_turn_is_busy(premises: Premises, client: httpx.AsyncClient) -> None:
     """After some seconds it is told whose turn it is."""
     store = premises.office.house.manager.store
-    async with store.lease(SessionKey("http", "a")):
-        await events_of(client, "b", "hi")  # makes the data directory, and is not held up
     await events_of(client, "a", "hi")
     async with store.lease(SessionKey("http", "a")):
         answer = await client.delete("/sessions/a")
@@ -244,6 +243,44 @@ async def test_live_says_when_a_session_was_put_away(client: httpx.AsyncClient) 
         told = [await anext(stream) for _ in range(3)]
     assert [event.name for event in told] == ["replaced", "line", "line"]
     assert told[2].data["role"] == "user"
+
+
+async def test_live_says_when_the_place_that_was_seen_is_gone(client: httpx.AsyncClient) -> None:
+    """The file is a shorter one than it was: all of it is told."""
+    await events_of(client, "a", "one")
+    async with client.stream("GET", "/sessions/a/live?from=100000") as response:
+        stream = read_events(response)
+        told = [await anext(stream) for _ in range(2)]
+    assert [(event.name, event.id) for event in told] == [("replaced", ""), ("line", "0")]
+
+
+async def test_live_passes_over_what_is_blank(premises: Premises, client: httpx.AsyncClient) -> None:
+    """And tells what cannot be read as it stands, on one event however its lines break."""
+    await events_of(client, "a", "one")
+    path = premises.store.path_of(SessionKey("http", "a"))
+    end = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b'   \n\n{"role": \r "user",\xff\n')
+    async with client.stream("GET", f"/sessions/a/live?from={end}") as response:
+        text = [line async for line in _first_lines(response, 4)]
+    assert text == ["event: line", f"id: {end + 5}", 'data: {"role": ', 'data:  "user",\N{REPLACEMENT CHARACTER}']
+
+
+async def test_live_ends_with_an_error_where_a_file_cannot_be_read(
+    premises: Premises, client: httpx.AsyncClient
+) -> None:
+    """It is the stream's last event."""
+    await events_of(client, "b", "hi")
+    premises.store.path_of(SessionKey("http", "a")).mkdir()
+    async with client.stream("GET", "/sessions/a/live?from=start") as response:
+        [event] = [event async for event in read_events(response)]
+    assert (event.name, event.data["kind"], event.data["status"]) == ("error", "store", 503)
+
+
+async def _first_lines(response: httpx.Response, count: int) -> AsyncIterator[str]:
+    lines = response.aiter_lines()
+    for _ in range(count):
+        yield await anext(lines)
 
 
 async def test_silence_is_filled_with_comments(opened: Open) -> None:

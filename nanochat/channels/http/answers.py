@@ -48,6 +48,7 @@ def message_shape(key: SessionKey, message: Message) -> shapes.MessageShape:
         timestamp=message.timestamp,
         delivered=message.delivered,
         mark=message.mark,
+        source_id=message.source_id,
         model=message.model or None,
         usage=shapes.UsageShape.model_validate(usage_fields(message.usage)) if message.usage else None,
         start=message.start,

@@ -74,8 +74,6 @@ class Desk:
             LedgerError, StoreError: it cannot be told whether it is known, or its system text cannot be kept.
         """
         source_id = post.source_id()
-        if post.idempotency_key is None:
-            return await self._begin(post, self._feeds.open(post.key, source_id, post.digest)), None
         # Two posts of one message at once: the second finds what the first has begun.
         lock = self._looking.get(source_id) or asyncio.Lock()
         self._looking[source_id] = lock
@@ -104,29 +102,22 @@ class Desk:
                 await self._retell(_named(feed, self._clock()), feed, known)
 
     async def _look_up(self, post: Post, feed: Feed) -> tuple[Feed, Restarted | None]:
-        known = await self._turns.known(feed.source_id)
+        known = None if post.idempotency_key is None else await self._turns.known(feed.source_id)
         if known is None:
-            return await self._begin(post, feed), None
+            await self._begin(post, feed)
+            return feed, None
         _check(known.digest, post)
         feed.digest = post.digest
         if not known.is_open and not feed.has_begun:
             await self._retell(self._inbound(post, feed.source_id), feed, known)
         return feed, _restarted(feed)
 
-    async def _begin(self, post: Post, feed: Feed) -> Feed:
-        feed.digest = ""  # until it is begun there is nothing for another post to find
+    async def _begin(self, post: Post, feed: Feed) -> None:
         if post.system_prompt is not None and not await self._turns.set_system(post.key, post.system_prompt):
-            self._feeds.forget(feed)
-            raise Refused(
-                Problem(
-                    422,
-                    "system_prompt",
-                    f"{post.key} has begun with another system prompt: leave it out, or begin a new session",
-                )
-            )
+            words = f"{post.key} has begun with another system prompt: leave it out, or begin a new session"
+            raise Refused(Problem(422, "system_prompt", words))
         feed.digest, feed.is_fed = post.digest, True
         self._turns.begin(self._inbound(post, feed.source_id), feed, post.digest)
-        return feed
 
     async def _retell(self, inbound: Inbound, feed: Feed, known: Known) -> None:
         await self._turns.retell(inbound, _annotated(feed, known.note))

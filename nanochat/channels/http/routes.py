@@ -9,7 +9,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -48,6 +48,9 @@ _NEW = "new"
 _AT_ONCE = (409, 422, 429, 503)
 _MAX_N = 2**53 - 1
 
+# What somebody who has hung up is not told.
+_GONE = Problem(503, "gone", "the client has hung up")
+
 
 @dataclass(frozen=True, slots=True)
 class Doors:
@@ -73,15 +76,25 @@ _ID = Path(
 )
 
 
-def _key_of(session_id: Annotated[str, _ID]) -> SessionKey:
+# What FastAPI is given without `async`, it has done in a thread, which takes longer than what is done here.
+
+
+async def _key_of(session_id: Annotated[str, _ID]) -> SessionKey:
+    return _parsed(session_id)
+
+
+def _parsed(session_id: str) -> SessionKey:
     text = session_id.replace(SLASH, "/")
     return SessionKey.parse(text) if ":" in text else SessionKey("http", text)
 
 
-def _posted_key(
+async def _posted_key(
     session_id: Annotated[
         str,
-        Path(description="As elsewhere; `new` begins a session with an id of its own.", examples=["default", "new"]),
+        Path(
+            description="A session of HTTP by its id, or any by its key; `new` begins one with an id of its own.",
+            examples=["default", "new"],
+        ),
     ],
     idempotency_key: Annotated[
         str | None,
@@ -94,13 +107,13 @@ def _posted_key(
     ] = None,
 ) -> tuple[SessionKey, str | None]:
     if session_id != _NEW:
-        return _key_of(session_id), idempotency_key
+        return _parsed(session_id), idempotency_key
     # The same message posted again must find the session that it began.
     made = uuid.uuid4().hex if idempotency_key is None else digest_of(_NEW, idempotency_key)
     return SessionKey("http", made), idempotency_key
 
 
-def _refuse_unknown(request: Request) -> None:
+async def _refuse_unknown(request: Request) -> None:
     """A name that is spelled wrong would have no effect, and nobody would know."""
     route = request.scope["route"]
     if isinstance(route, APIRoute):
@@ -215,7 +228,7 @@ def _chat(doors: Doors) -> APIRouter:
         await telling.first(FIRST_S)
         if (refusal := _at_once(telling)) is not None:
             telling.reader.close()
-            return answer(refusal)
+            return answer(replace(refusal, headers=_naming(posted[0])))
         return EventStream(
             telling.stream,
             _naming(posted[0]),
@@ -232,17 +245,17 @@ def _chat(doors: Doors) -> APIRouter:
     )
     async def chat(request: Request, posted: _Posted, body: shapes.ChatPost) -> Response:
         telling = await taken(posted, body)
-        answering = asyncio.get_running_loop().create_task(telling.whole())
-        leaving = asyncio.get_running_loop().create_task(gone(request.receive))
-        try:
+        async with asyncio.TaskGroup() as group:
+            answering = group.create_task(telling.whole())
+            leaving = group.create_task(gone(request.receive))
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            told = answering.result() if answering.done() else Problem(503, "gone", "the client has hung up")
-        finally:
+            told = answering.result() if answering.done() else _GONE
             answering.cancel()
             leaving.cancel()
-        if isinstance(told, Problem):
-            return answer(told)
-        return JSONResponse(told, headers=_naming(posted[0]))
+        headers = _naming(posted[0])
+        return (
+            answer(replace(told, headers=headers)) if isinstance(told, Problem) else JSONResponse(told, headers=headers)
+        )
 
     return router
 
@@ -312,7 +325,7 @@ def _sessions(doors: Doors) -> APIRouter:
         begin = {"end": None, "start": 0}.get(start, int(start) if start.isdigit() else 0) if seen is None else seen
 
         async def write(put: Write) -> None:
-            await _tell_lines(doors.follow(key, begin), seen, put)
+            await _tell_lines(doors.follow(key, begin), begin, seen, put)
 
         return EventStream(write, _naming(key), ending=doors.ending, keep_alive_s=doors.keep_alive_s)
 
@@ -365,17 +378,18 @@ def _naming(key: SessionKey) -> dict[str, str]:
     return {"x-session-id": quote(id_of(key), safe=":@+~")}
 
 
-async def _tell_lines(lines: AsyncIterator[Line], seen: int | None, put: Write) -> None:
-    """Write each line as it comes; the one that was `seen` last is left out."""
-    last = -1 if seen is None else seen
+async def _tell_lines(lines: AsyncIterator[Line], begin: int | None, seen: int | None, put: Write) -> None:
+    """Write each line as it comes; the one that was `seen` last is left out, and what is blank."""
+    last = -1 if begin is None else begin - 1
     try:
         async for line in lines:
-            if line.start == seen:
-                seen = None
-                continue
             frames = frame("replaced", {}) if line.start <= last else b""
+            is_new = line.start != seen and not line.text.isspace() and line.text != ""
             last, seen = line.start, None
-            await put(frames + frame("line", line.text, str(line.start)))
+            if is_new:
+                frames += frame("line", line.text, str(line.start))
+            if frames:
+                await put(frames)
     except NanochatError as error:  # a stream that has begun has no other way to say it
         await put(frame("error", of_error(error).fields()))
     finally:

@@ -124,6 +124,7 @@ class MessageShape(_Shape):
     timestamp: datetime
     delivered: bool
     mark: str
+    source_id: Annotated[str, Field(description="The message of a person that the line belongs to the answer of.")]
     model: str | None
     usage: UsageShape | None
     start: Annotated[int, Field(description="The byte of the session file that the line begins at.")]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from nanochat.channels.http.feeds import Feed, Reader, Restarted, Told
@@ -61,11 +62,9 @@ class Telling:
     async def first(self, most_s: float) -> None:
         """Wait for the first event, but not for long."""
         if not self.feed.has_begun:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(most_s):
                     await self.reader.wait()
-            except TimeoutError:
-                pass
 
     async def stream(self, write: Write) -> None:
         """Write all of it; the last frame is `done` or `error`."""
@@ -105,6 +104,8 @@ class Telling:
                 if self.reader.is_cut:
                     return CUT
                 await self._wait()
+        except NanochatError as error:
+            return of_error(error)
         finally:
             self.reader.close()
 

@@ -118,7 +118,7 @@ def _http(config: Config, secrets: Secrets) -> Iterator[Finding]:
     """Whether HTTP can be served; nothing where it is not asked for."""
     if not config.http.enabled:
         return
-    lacking = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    lacking = [name for name in ("fastapi", "fastapi_offline", "uvicorn") if importlib.util.find_spec(name) is None]
     if lacking:
         yield wrong("http", f"{' and '.join(lacking)} is not installed", "pip install 'nanochat[http]'")
     elif secrets.http_token:
