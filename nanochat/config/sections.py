@@ -114,7 +114,7 @@ class Telegram(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Http(msgspec.Struct, frozen=True, kw_only=True):
-    """`[http]`: the HTTP service. Its token is NANOCHAT_HTTP_TOKEN in the environment."""
+    """`[http]`: the HTTP service. Its token is NANOCHAT_HTTP_TOKEN; without one there is a socket file only, for you alone."""
 
     enabled: bool = False
     """Whether `nanochat run` serves HTTP."""
