@@ -174,7 +174,7 @@ class Catalog:
 
     def _is_silent(self, brief: Brief, older_than: timedelta) -> bool:
         # A file that was just copied here is new, whatever its last line says.
-        return max(brief.modified_at, brief.state.updated_at) < self._clock() - older_than
+        return self._clock() - max(brief.modified_at, brief.state.updated_at) > older_than
 
     # --- on the way --------------------------------------------------------------------------------------------------
 
@@ -213,9 +213,11 @@ class Catalog:
         upto: int | None = None
         while True:
             view = await self._store.read(key, exchanges=1, limit_bytes=step_bytes, upto=upto)
-            if view is None or not view.records:
+            if view is None:
                 break
             is_damaged |= view.unreadable > 0
+            if not view.records:
+                break
             # After a failed sync a line stands there twice; the later one counts.
             new = [r for r in view.records if not (isinstance(r, Message) and r.n in numbers)]
             numbers.update(record.n for record in new if isinstance(record, Message))

@@ -59,7 +59,7 @@ HOMES = {
     "prompt_toolkit": ("channels/terminal/", "cli/"),
     "markdown_it": ("channels/",),
     "click": ("cli/", "__main__.py"),
-    "msgspec": ("config/", "search/", "store/ends.py"),
+    "msgspec": ("config/", "search/", "store/ends.py", "store/listing.py"),
     "plotext": ("cli/",),
     "pydantic": ("channels/http/",),
     "sqlite3": ("ledger", "store/", "search/"),

@@ -371,6 +371,47 @@ async def test_a_file_that_was_just_copied_is_not_silent(shelf: Shelf) -> None:
     assert (await shelf.catalog.archive_silent(timedelta(days=30), nobody)).archived == ()
 
 
+@pytest.mark.parametrize("days", [-31, 999_999], ids=["the clock was set back", "longer than time has been"])
+async def test_what_cannot_be_silent_yet(shelf: Shelf, days: int) -> None:
+    """Neither a clock that jumped back nor a term beyond all dates puts anything away, or fails."""
+    await shelf.say("a")
+    shelf.clock.advance(days=min(days, 31))
+    swept = await shelf.catalog.archive_silent(timedelta(days=abs(days)), nobody)
+    assert (swept.archived, swept.faults) == ((), ())
+
+
+async def test_a_file_that_was_touched_meanwhile_stays(shelf: Shelf, elsewhere: Shelf) -> None:
+    """It was silent when it was listed; before its turn came somebody spoke, and left again."""
+    await shelf.say("a")
+    await shelf.say("b", key=OTHER)
+    shelf.clock.advance(days=31)
+    elsewhere.clock.advance(days=31)
+
+    def speak(key: SessionKey) -> bool:
+        if key == KEY:
+            now = elsewhere.clock().timestamp()
+            os.utime(elsewhere.store.path_of(key), (now, now))
+        return False
+
+    swept = await shelf.catalog.archive_silent(timedelta(days=30), speak)
+    assert [archived.key for archived in swept.archived] == [OTHER]
+
+
+async def test_nanobots_own_files_are_put_away_too(shelf: Shelf, tmp_path: Path) -> None:
+    """Under the key's name, and by their own time, which has no offset."""
+    path = tmp_path / "sessions" / f"{nanobot_stems(KEY)[0]}.jsonl"
+    path.parent.mkdir()
+    header = {"_type": "metadata", "key": str(KEY), "updated_at": "2020-01-01T10:00:00"}
+    path.write_text(f'{json.dumps(header)}\n{{"role":"user","content":"old"}}\n')
+    age(shelf, KEY, 20)
+    assert (await shelf.catalog.archive_silent(timedelta(days=30), nobody)).archived == ()
+    age(shelf, KEY, 31)
+    (archived,) = (await shelf.catalog.archive_silent(timedelta(days=30), nobody)).archived
+    assert (archived.key, archived.moved_from) == (KEY, path)
+    assert archived.moved_to.name.startswith("telegram+12345.")
+    assert archived.messages == 1
+
+
 async def test_what_is_wanted_stays(shelf: Shelf) -> None:
     """Also where that is known only once the lease is held."""
     await shelf.say("a")

@@ -131,6 +131,10 @@ WRONG = {
     "fraction": ("[limits]\nwaiting = 1.5", "limits.waiting is 1.5: it takes a whole number from 0"),
     "too small": ("[context]\nbudget_tokens = 0", "context.budget_tokens is 0: it takes a whole number from 1"),
     "too big": ("[http]\nport = 70000", "http.port is 70000: it takes a whole number from 0 up to 65535"),
+    "longer than a life": (
+        "[sessions]\narchive_after_days = 40000",
+        "sessions.archive_after_days is 40000: it takes a whole number from 0 up to 36500",
+    ),
     "not a number": ("[limits]\nusd_per_day = nan", "limits.usd_per_day is nan: it takes a number from 0"),
     "share": ("[context]\nwarn_at = 2", "context.warn_at is 2: it takes a number above 0 up to 1"),
     "choice": ('[telegram]\ngroups = "some"', 'telegram.groups is \'some\': it takes one of "mention", "all", "off"'),

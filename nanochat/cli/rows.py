@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, tzinfo
 from typing import TYPE_CHECKING, Protocol
 
 from nanochat import transcript
@@ -147,8 +147,9 @@ class Json:
 class Log:
     """Rows in columns: when, where, who, what."""
 
-    def __init__(self, manner: Manner) -> None:
+    def __init__(self, manner: Manner, zone: tzinfo) -> None:
         self._manner = manner
+        self._zone = zone
         self._width = 0
 
     def counts(self, line: Line) -> bool:
@@ -169,7 +170,7 @@ class Log:
         for told in rows:
             words = clean(told.text)
             row = _Told(told.who, f"(taken back) {words}" if is_undone else words)
-            lines = self._manner.row(at.astimezone(), name, gap, row, is_aside=is_undone or not told.who)
+            lines = self._manner.row(at.astimezone(self._zone), name, gap, row, is_aside=is_undone or not told.who)
             print("\n".join(line.rstrip() for line in lines))
 
 
@@ -195,9 +196,9 @@ class _Plain:
 class _Screen:
     """For a terminal: a colour for each session, the date where it changes, texts wrapped in their column."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, today: date) -> None:
         self._page = page
-        self._day = datetime.now().astimezone().date()
+        self._day = today
         self._colours = itertools.cycle(() if os.environ.get("NO_COLOR") else _COLOURS)
         self._heads: dict[str, str] = {}
 
@@ -226,10 +227,10 @@ class _Screen:
         return [dim(f"── {self._day} ──")]
 
 
-def manner() -> Manner:
-    """How rows look where standard output goes."""
+def manner(today: date) -> Manner:
+    """How rows look where standard output goes; on a terminal, without a date before another day's."""
     if not sys.stdout.isatty():
         return _Plain()
     from nanochat.channels.terminal.markdown import Page
 
-    return _Screen(Page())
+    return _Screen(Page(), today)

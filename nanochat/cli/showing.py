@@ -10,7 +10,9 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Protocol
+from zoneinfo import ZoneInfo
 
 from nanochat import transcript
 from nanochat.catalog import Catalog
@@ -44,7 +46,7 @@ async def show(config: Config, key: SessionKey, exchanges: int | None, *, everyt
                 if isinstance(record, Message):
                     print(json.dumps(_fields(key, record, fate)))
         else:
-            _print(key, lines)
+            _print(key, lines, ZoneInfo(config.timezone))
         if is_damaged:
             await tell_damage(catalog, key)
     return 0
@@ -75,14 +77,14 @@ def _fields(key: SessionKey, message: Message, fate: Fate) -> dict[str, object]:
     }
 
 
-def _print(key: SessionKey, lines: Sequence[tuple[Record, Fate]]) -> None:
+def _print(key: SessionKey, lines: Sequence[tuple[Record, Fate]], zone: tzinfo) -> None:
     shown: _Manner
     if sys.stdout.isatty():
         from nanochat.channels.terminal.markdown import Page
 
-        shown = _Screen(Page())
+        shown = _Screen(Page(), zone)
     else:
-        shown = _Plain()
+        shown = _Plain(zone)
     is_first = True
     for record, fate in lines:
         for block in _blocks(shown, key, record, fate):
@@ -114,9 +116,12 @@ def _blocks(shown: _Manner, key: SessionKey, record: Record, fate: Fate) -> Iter
 class _Plain:
     """For a pipe or a file: who and when, and the text as it was written."""
 
+    def __init__(self, zone: tzinfo) -> None:
+        self._zone = zone
+
     def said(self, seen: Seen, fate: Fate) -> list[str]:
         who = {"user": "you", "assistant": "nanochat"}.get(seen.kind, seen.kind)
-        return [f"{who}, {_stamp(seen)}{_FATES[fate]}:", clean(seen.text)]
+        return [f"{who}, {_stamp(seen, self._zone)}{_FATES[fate]}:", clean(seen.text)]
 
     def aside(self, words: str) -> list[str]:
         return [clean(words)]
@@ -128,20 +133,25 @@ class _Plain:
 class _Screen:
     """For a terminal: as the chat shows it, with the time."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, zone: tzinfo) -> None:
         self._page = page
+        self._zone = zone
         self._width = shutil.get_terminal_size().columns
 
     def said(self, seen: Seen, fate: Fate) -> list[str]:
         text = clean(seen.text)
         if seen.kind == "user":
             first, *others = text.split("\n")
-            return [dim(f"{_stamp(seen)}{_FATES[fate]}"), f"you> {first}", *(f"     {line}" for line in others)]
+            return [
+                dim(f"{_stamp(seen, self._zone)}{_FATES[fate]}"),
+                f"you> {first}",
+                *(f"     {line}" for line in others),
+            ]
         stream = self._page.stream()
         stream.feed(text)
         lines = self._page.lines([*stream.take(), *stream.finish()], self._width)
         head = clean(seen_head(seen)) if seen.kind == "delivered" else ""
-        above = f"{head} · {_stamp(seen)}{_FATES[fate]}" if head else _FATES[fate].strip()
+        above = f"{head} · {_stamp(seen, self._zone)}{_FATES[fate]}" if head else _FATES[fate].strip()
         return [dim(above), *lines] if above else lines
 
     def aside(self, words: str) -> list[str]:
@@ -154,5 +164,5 @@ class _Screen:
         return self.aside(usage_line(stats))
 
 
-def _stamp(seen: Seen) -> str:
-    return seen.at.astimezone().strftime("%Y-%m-%d %H:%M")
+def _stamp(seen: Seen, zone: tzinfo) -> str:
+    return seen.at.astimezone(zone).strftime("%Y-%m-%d %H:%M")

@@ -16,11 +16,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from zoneinfo import ZoneInfo
 
 from nanochat.channels.terminal.words import clean
+from nanochat.cli.missing import unknown
 from nanochat.cli.places import open_store
 from nanochat.cli.rows import Json, Log, manner, time_of
-from nanochat.cli.shelf import unknown
 from nanochat.config import Config
 from nanochat.doors import Line
 from nanochat.errors import StoreError
@@ -45,7 +46,8 @@ class Wish:
 async def tail(config: Config, wish: Wish) -> int:
     """Print the newest lines, and with `follows` those to come until interrupted; changes nothing. Returns the exit code."""
     choice = _Choice.of(wish.keys)
-    log = Json() if wish.as_json else Log(manner())
+    zone = ZoneInfo(config.timezone)
+    log = Json() if wish.as_json else Log(manner(datetime.now(zone).date()), zone)
     store = open_store(config)
     try:
         found = await choice.sessions(store)

@@ -10,15 +10,17 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from nanochat.channels.terminal.words import clean, counted, dim
+from nanochat.cli.dates import day_of
+from nanochat.cli.missing import unknown_among
 from nanochat.cli.places import LEDGER, data_dir
 from nanochat.cli.progress import measured
 from nanochat.config import Config
 from nanochat.doors import TurnPoint
-from nanochat.errors import SettingError, StoreError, UnknownSession
+from nanochat.errors import SettingError, StoreError
 from nanochat.keys import SessionKey
 from nanochat.ledger.story import spent_on
 from nanochat.store import Disk
@@ -48,7 +50,7 @@ _LEAST_NAME_CHARS = 10
 class Wish:
     """What is asked for, as typed."""
 
-    key: str = ""
+    key: str | None = None
     by: By | None = None
     plot: bool = False
     since: str = ""
@@ -74,11 +76,11 @@ def usage(config: Config, wish: Wish) -> int:
     now = datetime.now(zone)
     period = _period(wish, now.date())
     is_curve = wish.plot and wish.by is None
-    key = SessionKey.parse(wish.key or (_DEFAULT_KEY if is_curve else "")) if wish.key or is_curve else None
+    key = SessionKey.parse(_DEFAULT_KEY if wish.key is None else wish.key) if is_curve or wish.key is not None else None
     sessions_dir = data_dir(config) / "sessions"
     found = inventory(Disk(), sessions_dir, key)
-    if key is not None and not found.files and (wish.key or inventory(Disk(), sessions_dir).files):
-        raise _unknown(key, wish)
+    if key is not None and not found.files:
+        _expect_none(config, key, wish)
     by: By = wish.by or ("day" if key else "session")
     read = _read(found, Account(by, zone, period), keeps_points=is_curve)
     rows = read.account.rows()
@@ -102,12 +104,15 @@ def usage(config: Config, wish: Wish) -> int:
     return 1 if read.faults else 0
 
 
-def _unknown(key: SessionKey, wish: Wish) -> StoreError | SettingError:
-    if wish.key:
-        return UnknownSession(str(key))
-    return SettingError(
-        f"--plot takes the KEY of a session, since there is none called {key}, or --by day for all of them"
-    )
+def _expect_none(config: Config, key: SessionKey, wish: Wish) -> None:
+    """Say that there is no such session; where none was named, and there are no others either, it is not missed."""
+    there = {kept.key for kept in inventory(Disk(), data_dir(config) / "sessions").files}
+    if wish.key is not None:
+        raise unknown_among(config, there, key)
+    if there:
+        raise SettingError(
+            f"--plot takes the KEY of a session, since there is none called {key}, or --by day for all of them"
+        )
 
 
 def _nothing(key: SessionKey | None, period: Period) -> str:
@@ -119,26 +124,10 @@ def _nothing(key: SessionKey | None, period: Period) -> str:
 
 
 def _period(wish: Wish, today: date) -> Period:
-    since, until = _day("--since", wish.since, today), _day("--until", wish.until, today)
+    since, until = day_of("--since", wish.since, today), day_of("--until", wish.until, today)
     if since and until and since > until:
         raise SettingError(f"--since {since} is after --until {until}")
     return Period(since, until)
-
-
-def _day(option: str, text: str, today: date) -> date | None:
-    if not text:
-        return None
-    ago = {"today": 0, "yesterday": 1}.get(text)
-    if ago is None and text[-1] == "d" and text[:-1].isdecimal() and len(text) < 6:
-        ago = int(text[:-1])
-    if ago is not None:
-        return today - timedelta(days=ago)
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise SettingError(
-            f"{option}: {clean(text)!r} is not a day; it takes 2026-11-20, today, yesterday or 7d"
-        ) from None
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Money: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 Share: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Days: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=36500)]
 Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Names: TypeAlias = tuple[str, ...]
 
@@ -94,7 +95,7 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
 
     durability: Literal["turn", "always", "off"] = "turn"
     """When lines are forced to the device: twice a turn, at every line, or never."""
-    archive_after_days: Count = 0
+    archive_after_days: Days = 0
     """Sessions that were silent this long move to the archive; 0 is never."""
 
 

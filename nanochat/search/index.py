@@ -16,9 +16,10 @@ from typing import TypeVar
 
 from nanochat.doors import Found, Query
 from nanochat.errors import SearchError
+from nanochat.search.batch import Measures, Stamp
 from nanochat.search.database import Database, Unusable, Unwritable
 from nanochat.search.lookup import Lookup, check
-from nanochat.search.upkeep import Measures, Progress, Stamp, Upkeep, scan
+from nanochat.search.upkeep import Progress, Upkeep, scan
 from nanochat.search.words import Marker
 from nanochat.store.disk import Disk
 

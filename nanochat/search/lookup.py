@@ -1,7 +1,8 @@
 """One query, answered from an index that is up to date.
 
 The index tells where words are; the text comes from the session file, and is asked again. What is not there as the index has it
-makes its file doubtful, and is no answer. Knows the index's tables, and how a session file is read at one place.
+makes its file doubtful, and is no answer. Knows the index's tables, and how a session file is read at one place. Does not know
+how the index keeps up.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from pathlib import Path
 from nanochat.doors import Found, Query
 from nanochat.errors import SearchError, StoreError
 from nanochat.keys import SessionKey
+from nanochat.search.batch import ROLES, role_word, session_word
 from nanochat.search.database import Unusable, number_of
 from nanochat.search.reading import Back, Said, Span, is_live, live_spans, look_at
-from nanochat.search.upkeep import ROLES, role_word, session_word
 from nanochat.search.words import Marker, excerpt
 from nanochat.store.disk import Disk, modified_at
 from nanochat.store.places import find_path

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +32,7 @@ from nanochat.records import Event, Message, Record, Snapshot
 from nanochat.store.annals import Fate, annals
 from nanochat.store.blobs import Blobs
 from nanochat.store.check import Damage, check
-from nanochat.store.disk import Disk, Identity, file_error, identity_of, modified_at, opened
+from nanochat.store.disk import Disk, Identity, dir_error, file_error, identity_of, modified_at, opened
 from nanochat.store.ends import ends, newest_ends
 from nanochat.store.file import MAX_CHANGES_BYTES, Request, SessionFile
 from nanochat.store.follow import Follower, follow
@@ -110,7 +112,7 @@ class FileStore:
         return view
 
     def _read(self, key: SessionKey, window: Window, upto: int | None) -> tuple[View, _Seen] | None:
-        path = find_path(self._disk, self._dir, key)
+        path = self._find(key)
         try:
             with self._opened(key, path) as (source, status):
                 size = status.st_size if upto is None else min(upto, status.st_size)
@@ -182,15 +184,26 @@ class FileStore:
     def _brief(self, key: SessionKey) -> Brief | None:
         path = self._find(key)
         try:
-            return glance(self._disk, str(path))
+            return glance(self._disk, str(path), key)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise file_error(error, path, key) from error
 
     async def exists(self, key: SessionKey) -> bool:
-        """Whether anything lies where the session's file would be, be it readable or not."""
-        return await asyncio.to_thread(lambda: os.path.lexists(self._find(key)))
+        """Whether anything lies where the session's file would be, be it readable or not. An empty file is none yet: a process
+        died before it wrote there."""
+        return await asyncio.to_thread(self._exists, key)
+
+    def _exists(self, key: SessionKey) -> bool:
+        path = self._find(key)
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise file_error(error, path, key) from error
+        return status.st_size > 0 or not stat.S_ISREG(status.st_mode)
 
     async def everything(self, key: SessionKey) -> tuple[tuple[Record, Fate], ...]:
         """All records of a session's file and what became of each, in its order; empty where there is no file.
@@ -307,7 +320,7 @@ class FileStore:
         Where nanobot had left an older file of this key, that is the next to be found, and goes the same way.
 
         Raises:
-            NotWritten: the file is still there.
+            StoreError: the file is still there; or, as `DurabilityUnknown`, it has moved.
         """
         return await asyncio.to_thread(self._archive, key, at, reason)
 
@@ -322,7 +335,7 @@ class FileStore:
         """Remove a session's file for good, and those of nanobot that it hid. Under the lease.
 
         Raises:
-            NotWritten: it is still there.
+            StoreError: it is still there; or, as `DurabilityUnknown`, it is gone.
         """
         await asyncio.to_thread(self._remove, key)
 
@@ -346,10 +359,19 @@ class FileStore:
     # --- where things are --------------------------------------------------------------------------------------------
 
     def _find(self, key: SessionKey) -> Path:
-        return find_path(self._disk, self._dir, key)
+        """Where the session's file is, for who reads it or takes it away.
+
+        Raises:
+            StoreError: the directory cannot be read.
+        """
+        try:
+            return find_path(self._disk, self._dir, key)
+        except OSError as error:
+            raise dir_error(error, self._dir, key) from error
 
     def _file(self, key: SessionKey) -> SessionFile:
-        return SessionFile(self._disk, key, self._find)
+        # What fails here is the append's to tell: nothing was written.
+        return SessionFile(self._disk, key, partial(find_path, self._disk, self._dir))
 
     def _remember(self, key: SessionKey, seen: _Seen) -> _Seen:
         self._seen[key] = seen

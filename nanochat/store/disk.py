@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from nanochat.errors import NotWritten, StoreError, WrongFile
+from nanochat.errors import DurabilityUnknown, NotWritten, StoreError, WrongFile
 from nanochat.keys import SessionKey
 
 __all__ = [
     "Disk",
     "Identity",
+    "dir_error",
     "file_error",
     "identity_of",
     "make_dir",
@@ -31,6 +32,7 @@ __all__ = [
     "opened",
     "refusal",
     "sync_dir",
+    "unsettled",
 ]
 
 Identity: TypeAlias = tuple[int, int]
@@ -67,6 +69,8 @@ class Disk:
     fdatasync: Callable[[int], None] = _sync_content
     fsync: Callable[[int], None] = os.fsync
     flock: Callable[[int, int], None] = fcntl.flock
+    rename: Callable[[Path, Path], None] = os.rename
+    unlink: Callable[[Path], None] = os.unlink
     forget: Callable[[int], None] = _forget
 
     def open_safely(self, path: str | Path, flags: int, key: SessionKey | None = None) -> int:
@@ -161,11 +165,33 @@ def refusal(error: OSError, path: Path, key: SessionKey | None = None) -> NotWri
     )
 
 
+def unsettled(error: OSError, done: str, path: Path, key: SessionKey) -> DurabilityUnknown:
+    """The outcome of a change that is made, as `done` says, and may be lost with the machine."""
+    words = f"session {key}: {done}, but the device failed behind it ({_reason(error, path)}); check the disk"
+    return DurabilityUnknown(words, key=str(key), path=str(path))
+
+
 def file_error(error: OSError, path: Path, key: SessionKey | None = None) -> StoreError:
     """The outcome of a file that cannot be read."""
     return StoreError(
         f"{_subject(key, path)}: cannot be read: {_reason(error, path)}", key=str(key or ""), path=str(path)
     )
+
+
+def dir_error(error: OSError, directory: Path, key: SessionKey | None = None) -> StoreError:
+    """The outcome of a directory that cannot be read."""
+    of_key = f"session {key}: " if key else ""
+    match error.errno:
+        case errno.ENOTDIR:
+            there = next((path for path in (directory, *directory.parents) if os.path.lexists(path)), directory)
+            words = f"{there} is not a directory; move it away"
+        case errno.EACCES | errno.EPERM:
+            words = (
+                f"{directory} cannot be read: no permission on {error.filename or directory}; make it readable for you"
+            )
+        case _:
+            words = f"{directory} cannot be read: {os.strerror(error.errno or 0).lower()}"
+    return StoreError(of_key + words, key=str(key or ""), path=str(directory))
 
 
 def _subject(key: SessionKey | None, path: str | Path) -> str:
@@ -189,6 +215,5 @@ def _reason(error: OSError, path: Path) -> str:
 
 
 def _not_a_file(path: str | Path, key: SessionKey | None) -> WrongFile:
-    return WrongFile(
-        f"{_subject(key, path)}: {path} is not a regular file; move it away", key=str(key or ""), path=str(path)
-    )
+    of_key = f"session {key}: " if key else ""
+    return WrongFile(f"{of_key}{path} is not a regular file; move it away", key=str(key or ""), path=str(path))

@@ -20,7 +20,7 @@ from nanochat.store.disk import Disk
 from nanochat.store.follow import LOOK_S, Follower
 from nanochat.store.listing import glance
 from nanochat.store.names import SUFFIX, key_of
-from nanochat.store.places import workspaces
+from nanochat.store.places import directories
 
 __all__ = ["MAX_HELD", "follow_all"]
 
@@ -76,7 +76,7 @@ class _Followers:
 
     def _scan(self) -> list[tuple[SessionKey, str]]:
         began_ns = time.time_ns()
-        self._directories = (self._dir, *workspaces(self._dir))
+        self._directories = directories(self._dir)
         stamps = _stamps(self._directories)
         paths = {path for directory in self._directories for path in _files(directory)}
         new = sorted(paths - self._names)

@@ -8,18 +8,17 @@ Knows names, and headers where a name does not tell its key. Does not know what 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanochat.errors import KeyFormError, StoreError
+from nanochat.errors import StoreError
 from nanochat.keys import SessionKey
-from nanochat.lines import decode
-from nanochat.records import Snapshot
-from nanochat.store.disk import Disk, Identity, file_error, identity_of, modified_at, opened
+from nanochat.store.disk import Disk, Identity, dir_error, file_error, identity_of, opened
+from nanochat.store.headers import header_key
 from nanochat.store.names import SUFFIX, key_of, nanobot_key_of, stem_of
-from nanochat.store.places import workspaces
-from nanochat.store.scan import Source, line_at
+from nanochat.store.places import directories
 
 __all__ = ["ARCHIVE", "Inventory", "Kept", "inventory"]
 
@@ -49,12 +48,15 @@ def inventory(disk: Disk, sessions_dir: Path, key: SessionKey | None = None) -> 
     """Every file, or those of one session. A name that tells no key, in a file that tells none, is not a session's.
 
     Raises:
-        StoreError: a directory cannot be read.
+        StoreError: a directory of those in use cannot be read.
     """
     walk = _Walk(disk, key)
-    for directory in (sessions_dir, *workspaces(sessions_dir)):
+    for directory in directories(sessions_dir):
         walk.enter(directory, is_archive=False)
-    walk.enter(sessions_dir.parent / ARCHIVE, is_archive=True)
+    try:
+        walk.enter(sessions_dir.parent / ARCHIVE, is_archive=True)
+    except StoreError as error:
+        walk.faults.append(error)  # those in use can be told without it
     return Inventory(tuple(walk.files), tuple(walk.faults))
 
 
@@ -72,7 +74,7 @@ class _Walk:
             stem = path.name.removesuffix(SUFFIX)
             stem = stem.rpartition(".")[0] or stem if is_archive else stem
             # While a file is put away it stands in both directories, and after a crash for good.
-            if identity_of(status) in self._seen or not status.st_size:
+            if identity_of(status) in self._seen or (stat.S_ISREG(status.st_mode) and not status.st_size):
                 continue
             key = self._key(path, stem)
             if key is not None and self._wanted in (None, key):
@@ -94,20 +96,10 @@ class _Walk:
 
     def _header_key(self, path: Path) -> SessionKey | None:
         try:
-            with opened(self._disk, path, os.O_RDONLY) as fd:
-                status = os.fstat(fd)
-                # Any key will do to read with: the header is asked for its own.
-                source = Source(self._disk, fd, SessionKey("cli", "default"), modified_at(status))
-                line = line_at(source, 0, status.st_size)
+            with opened(self._disk, path) as fd:
+                return header_key(self._disk, fd)
         except OSError as error:
             raise file_error(error, path) from error
-        record = decode(line.data, 0, known_at=source.known_at) if line and line.data else None
-        if not isinstance(record, Snapshot):
-            return None
-        try:
-            return SessionKey.parse(record.state.key)
-        except KeyFormError:
-            return None
 
 
 def _entries(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -117,10 +109,10 @@ def _entries(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
             named = [
                 (entry.name, entry.stat(follow_symlinks=False)) for entry in entries if _may_be_session(entry.name)
             ]
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return
     except OSError as error:
-        raise file_error(error, directory) from error
+        raise dir_error(error, directory) from error
     yield from ((directory / name, status) for name, status in sorted(named))
 
 

@@ -13,14 +13,14 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nanochat.errors import NotWritten
+from nanochat.errors import NotWritten, StoreError
 from nanochat.keys import SessionKey
-from nanochat.store.disk import Disk, identity_of, make_dir, modified_at, opened, refusal, sync_dir
+from nanochat.store.disk import Disk, identity_of, make_dir, modified_at, opened, refusal, sync_dir, unsettled
 from nanochat.store.names import SUFFIX, stem_of
 from nanochat.store.repair import TORN_SUFFIX
 from nanochat.store.scan import Source, whole_end
@@ -68,7 +68,13 @@ class Archived:
 
 
 def archive(disk: Disk, path: Path, directory: Path, key: SessionKey, at: datetime, reason: str) -> Archived:
-    """Move a session's file, and what could not be read of its end, to a free name in `directory`."""
+    """Move a session's file, and what could not be read of its end, to a free name in `directory`.
+
+    Raises:
+        NotWritten: it is where it was.
+        WrongFile: so it is, since something else lies in its place, or in that of the receipts.
+        DurabilityUnknown: it has moved, and after a loss of power may be where it was.
+    """
     with _locked(disk, path, key) as fd:
         make_dir(disk, directory)
         status = os.fstat(fd)
@@ -80,23 +86,34 @@ def archive(disk: Disk, path: Path, directory: Path, key: SessionKey, at: dateti
         try:
             _note(disk, directory, archived.fields())
             _move(disk, path, archived)
-        except OSError:
+        except (OSError, StoreError):
             to.unlink(missing_ok=True)
             raise
-        torn = path.with_suffix(TORN_SUFFIX)
-        if torn.exists():
-            torn.rename(to.with_suffix(TORN_SUFFIX))
-        sync_dir(disk, directory)
-        sync_dir(disk, path.parent)
+        try:
+            with suppress(FileNotFoundError):
+                disk.rename(path.with_suffix(TORN_SUFFIX), to.with_suffix(TORN_SUFFIX))
+            sync_dir(disk, directory)
+            sync_dir(disk, path.parent)
+        except OSError as error:
+            raise unsettled(error, f"its file is now {to}", to, key) from error
         return archived
 
 
 def remove(disk: Disk, path: Path, key: SessionKey) -> None:
-    """Remove a session's file, and what could not be read of its end."""
+    """Remove a session's file, and what could not be read of its end.
+
+    Raises:
+        NotWritten: it is still there.
+        DurabilityUnknown: it is gone, and after a loss of power may be there again.
+    """
     with _locked(disk, path, key):
-        path.unlink()
-        path.with_suffix(TORN_SUFFIX).unlink(missing_ok=True)
-        sync_dir(disk, path.parent)
+        disk.unlink(path)
+        try:
+            with suppress(FileNotFoundError):
+                disk.unlink(path.with_suffix(TORN_SUFFIX))
+            sync_dir(disk, path.parent)
+        except OSError as error:
+            raise unsettled(error, f"{path} is deleted", path, key) from error
 
 
 def _reserved(disk: Disk, directory: Path, key: SessionKey, at: datetime) -> Path:
@@ -118,7 +135,7 @@ def _reserved(disk: Disk, directory: Path, key: SessionKey, at: datetime) -> Pat
 
 def _move(disk: Disk, path: Path, archived: Archived) -> None:
     try:
-        path.rename(archived.moved_to)
+        disk.rename(path, archived.moved_to)
     except OSError as error:
         fields = archived.fields()
         void = {name: fields[name] for name in ("key", "from", "to", "at")}

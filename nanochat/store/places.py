@@ -12,12 +12,12 @@ from pathlib import Path
 
 from nanochat.errors import StoreError
 from nanochat.keys import SessionKey
-from nanochat.store.disk import Disk, modified_at, opened
+from nanochat.store.disk import Disk, dir_error, modified_at, opened
 from nanochat.store.names import SUFFIX, nanobot_stems, stem_of
 from nanochat.store.scan import Source
 from nanochat.store.view import read_header
 
-__all__ = ["find_path", "own_path", "workspaces"]
+__all__ = ["directories", "find_path", "own_path", "workspaces"]
 
 # nanobot's present directories, one for each of its workspaces.
 _WORKSPACE = re.compile(r"[0-9a-f]{32}\Z")
@@ -29,7 +29,11 @@ def own_path(sessions_dir: Path, key: SessionKey) -> Path:
 
 
 def find_path(disk: Disk, sessions_dir: Path, key: SessionKey) -> Path:
-    """Our own place if anything lies there, or else nanobot's file of this key, or else our own place."""
+    """Our own place if anything lies there, or else nanobot's file of this key, or else our own place.
+
+    Raises:
+        OSError: it cannot be told, since the directory cannot be read.
+    """
     own = own_path(sessions_dir, key)
     if os.path.lexists(own):
         return own
@@ -40,6 +44,18 @@ def find_path(disk: Disk, sessions_dir: Path, key: SessionKey) -> Path:
         if _belongs(disk, path, key, is_certain):
             return path
     return own
+
+
+def directories(sessions_dir: Path) -> tuple[Path, ...]:
+    """Where session files lie: ours, and nanobot's.
+
+    Raises:
+        StoreError: that cannot be told.
+    """
+    try:
+        return (sessions_dir, *workspaces(sessions_dir))
+    except OSError as error:
+        raise dir_error(error, sessions_dir) from error
 
 
 def workspaces(sessions_dir: Path) -> Iterator[Path]:

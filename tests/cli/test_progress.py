@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nanochat.cli.progress import measured
+from nanochat.cli.progress import Bar, measured
 from tests.terminal.pty_driver import driven
 
 SCRIPT = """
@@ -21,6 +21,8 @@ def test_nowhere_but_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """All items come, in their order, and nothing is written."""
     assert list(measured("abc", "counting", 3, lambda _: 1, patience_s=0)) == ["a", "b", "c"]
     assert list(measured("", "counting", 0, lambda _: 1)) == []
+    with Bar(patience_s=0) as bar:
+        bar.show("counting", 1, 2)
     assert capsys.readouterr() == ("", "")
 
 
@@ -39,3 +41,21 @@ def test_what_is_soon_done_has_none() -> None:
     with driven(command, environ={"PYTHONPATH": os.getcwd()}) as program:
         assert program.exit_code() == 0
         assert "counting" not in program.raw
+
+
+def test_whose_end_nobody_knows() -> None:
+    """It says what is waited for, and goes as well when the block is left by an error."""
+    script = """
+from nanochat.cli.progress import Bar
+try:
+    with Bar(patience_s=0) as bar:
+        bar.show("waiting", 0, 0)
+        bar.show("counting", 1, 2)
+        raise ValueError
+except ValueError:
+    print("done")
+"""
+    with driven([sys.executable, "-c", script], environ={"PYTHONPATH": os.getcwd()}) as program:
+        assert program.exit_code() == 0
+        assert "waiting" in program.raw
+        assert program.screen.lines == ["done"]

@@ -30,6 +30,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for key, role, text, at in (
             ("cli:work", "user", "when is high tide?", NOON - timedelta(days=1)),
             ("cli:work", "assistant", "High tide is at six.", NOON - timedelta(days=1, seconds=-5)),
+            ("http:[1]", "user", "low water", NOON),
             ("telegram:1", "user", "a naïve \x1b[2J question\nabout the tide", NOON),
         ):
             known = await store.catch_up(SessionKey.parse(key), 0)
@@ -60,6 +61,7 @@ def test_newest_first(nanochat: Nanochat) -> None:
         pytest.param(("que*",), 1, id="a beginning"),
         pytest.param(("tide", "--key", "cli:work"), 2, id="a key"),
         pytest.param(("tide", "--key", "cli:*", "--key", "telegram:*"), 3, id="globs"),
+        pytest.param(("water", "--key", "http:[1]"), 1, id="a key that looks like a glob"),
         pytest.param(("tide", "--role", "assistant"), 1, id="a role"),
         pytest.param(("tide", "--role", "user", "--role", "assistant"), 3, id="roles"),
         pytest.param(("tide", "-n", "1"), 1, id="a limit"),
@@ -96,7 +98,10 @@ def test_as_json(nanochat: Nanochat) -> None:
     ("args", "code", "words"),
     [
         pytest.param(("whale",), 1, "nothing found for whale", id="nothing"),
-        pytest.param(("tide", "--key", "slack:*"), 1, "no session matches slack:*", id="no such session"),
+        pytest.param(("tide", "--key", "slack:*"), 1, "no session matches slack:*", id="no such sessions"),
+        pytest.param(
+            ("tide", "--key", "cli:wrok"), 1, "no session cli:wrok; did you mean cli:work?", id="no such session"
+        ),
         pytest.param(("tide", "--key", "work"), 2, "did you mean cli:work?", id="no key"),
         pytest.param(("!!",), 1, "there is no word in '!!'", id="no word"),
         pytest.param((), 2, "missing argument", id="no argument"),

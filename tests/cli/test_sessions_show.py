@@ -7,6 +7,7 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -45,6 +46,16 @@ def test_listing_by_pattern(nanochat: Nanochat) -> None:
     ran = nanochat("sessions", "list", "x*")
     assert (ran.code, ran.out) == (0, "")
     assert ran.err == "nanochat: there is none like x* among 3 sessions\n"
+
+
+def test_listing_fits_the_terminal(nanochat: Nanochat) -> None:
+    """One line for each session, however long what was said last; a pipe gets all of it."""
+    nanochat("-s", "cli:a", "-m", "my name is Bartholomew of the Long Winding Road")
+    assert "Winding Road" in nanochat("sessions", "list").out
+    with driven([sys.executable, "-m", "nanochat", "sessions", "list"]) as program:
+        assert program.exit_code() == 0
+    assert len(program.screen.text.rstrip().splitlines()) == 1
+    assert "Noted: your name is" in program.screen.text
 
 
 # --- show ------------------------------------------------------------------------------------------------------------
@@ -228,3 +239,20 @@ def test_where_nothing_is_exported_to(
     assert words in ran.err
     assert (tmp_path / "there").read_text() == "precious"
     assert sorted(os.listdir(tmp_path)) == before
+
+
+# --- when ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", ["sessions list", "sessions show cli:default", "sessions export cli:default", "tail cli:default"]
+)
+def test_times_are_of_the_settings_zone(
+    nanochat: Nanochat, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    """A row, a conversation and its export tell the same time, wherever the machine thinks it is."""
+    nanochat("-m", "hello")
+    at = datetime.fromisoformat(json.loads(nanochat("sessions", "--json").out)["updated_at"])
+    for zone in ("Pacific/Kiritimati", "America/Adak"):
+        monkeypatch.setenv("NANOCHAT_TIMEZONE", zone)
+        assert f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}" in nanochat(*command.split()).out

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from nanochat.store import Disk
 
-__all__ = ["FaultyDisk"]
+__all__ = ["FaultyDisk", "Killed"]
+
+
+class Killed(BaseException):
+    """The process is no more: nothing that it would have done follows."""
 
 
 @dataclass
@@ -22,11 +26,13 @@ class _Fault:
 
 
 class FaultyDisk:
-    """`disk` is handed to a store; `fail` says what goes wrong next; `calls` counts what was called."""
+    """`disk` is handed to a store; `fail` says what goes wrong next; `calls` counts what was called; `killed_at` is the number of
+    the call, from 0 and from now on, at which the process dies."""
 
     def __init__(self) -> None:
         real = Disk()
         self.calls: Counter[str] = Counter()
+        self.killed_at: int | None = None
         self._faults: dict[str, _Fault] = {}
         self._room: int | None = None
 
@@ -53,7 +59,17 @@ class FaultyDisk:
             self._meet("fsync")
             real.fsync(fd)
 
-        self.disk = Disk(open=open_, write=write, pwrite=pwrite, fdatasync=fdatasync, fsync=fsync)
+        def rename(path: Path, to: Path) -> None:
+            self._meet("rename")
+            real.rename(path, to)
+
+        def unlink(path: Path) -> None:
+            self._meet("unlink")
+            real.unlink(path)
+
+        self.disk = Disk(
+            open=open_, write=write, pwrite=pwrite, fdatasync=fdatasync, fsync=fsync, rename=rename, unlink=unlink
+        )
 
     def fail(
         self, call: str, error: int, *, skip: int = 0, times: int = 1, before: Callable[[], None] | None = None
@@ -73,6 +89,10 @@ class FaultyDisk:
 
     def _meet(self, call: str) -> None:
         self.calls[call] += 1
+        if self.killed_at is not None:
+            self.killed_at -= 1
+            if self.killed_at < 0:
+                raise Killed
         fault = self._faults.get(call)
         if fault is None:
             return

@@ -17,6 +17,7 @@ from nanochat.doors import Query
 from nanochat.errors import SearchError
 from nanochat.search import SearchIndex
 from nanochat.store import Disk
+from tests.fakes.rights import ordinary_rights
 from tests.search.conftest import Shelf
 
 
@@ -141,8 +142,25 @@ async def test_where_nothing_can_be_written_and_there_is_much(shelf: Shelf) -> N
     await index.close()
 
 
-async def test_where_the_sessions_cannot_be_listed(tmp_path: Path) -> None:
-    """It says so."""
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        pytest.param(lambda path: path.write_bytes(b""), "sessions is not a directory; move it away", id="a file"),
+        pytest.param(lambda path: path.mkdir(mode=0), "sessions cannot be read: no permission", id="a closed one"),
+    ],
+)
+async def test_where_the_sessions_cannot_be_listed(tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
+    """It says so, and makes nothing."""
+    make(tmp_path / "sessions")
+    index = SearchIndex(tmp_path / "sessions", tmp_path / "index.db")
+    with ordinary_rights(), pytest.raises(SearchError, match=words):
+        await index.search(Query("tide"))
+    await index.close()
+    assert os.listdir(tmp_path) == ["sessions"]
+
+
+async def test_where_a_session_cannot_be_read(tmp_path: Path) -> None:
+    """It is named."""
 
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied", "sessions")

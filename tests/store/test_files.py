@@ -128,11 +128,14 @@ async def test_the_data_directory_is_a_file(tmp_path: Path) -> None:
     """It is said, and nothing hangs or is removed."""
     RawFile(tmp_path / "data").write(b"x")
     store = FileStore(tmp_path / "data" / "sessions")
-    assert await store.list() == []
+    with pytest.raises(StoreError, match="data is not a directory; move it away"):
+        await store.list()
     with pytest.raises(NotWritten, match="data"):
         await add(store, "a")
     with pytest.raises(StoreError):
         await store.read(KEY, exchanges=1, limit_bytes=1)
+    with pytest.raises(StoreError):
+        await store.exists(KEY)
     await store.close()
 
 

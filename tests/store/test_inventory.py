@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.errors import WrongFile
+from nanochat.errors import StoreError, WrongFile
 from nanochat.keys import SessionKey
 from nanochat.lines import encode
 from nanochat.records import Opened, Snapshot, State
@@ -96,6 +96,30 @@ def test_a_name_that_cannot_be_told(data: Path) -> None:
     assert [type(fault) for fault in found.faults] == [WrongFile]
     assert "mystery.jsonl" in str(found.faults[0])
     assert inventory(Disk(), data / "sessions", KEY).faults == ()
+
+
+def test_what_is_no_file(data: Path) -> None:
+    """It has a session's name and no bytes, and is not passed over: whoever reads it learns why it cannot be."""
+    os.mkfifo(path := data / "sessions" / f"{stem_of(KEY)}.jsonl")
+    assert inventory(Disk(), data / "sessions").files == (Kept(path, KEY, 0),)
+
+
+def test_a_file_in_the_directorys_place(data: Path) -> None:
+    """It is said, and not taken for an empty directory."""
+    (data / "sessions").rmdir()
+    (data / "sessions").write_text("in the way")
+    with pytest.raises(StoreError, match="sessions is not a directory; move it away"):
+        inventory(Disk(), data / "sessions")
+
+
+def test_a_file_in_the_archives_place(data: Path) -> None:
+    """It is said too, and those that are in use are told all the same."""
+    (data / "archive").rmdir()
+    (data / "archive").write_text("in the way")
+    path = put(data / "sessions" / f"{stem_of(KEY)}.jsonl")
+    found = inventory(Disk(), data / "sessions")
+    assert [kept.path for kept in found.files] == [path]
+    assert [str(fault) for fault in found.faults] == [f"{data / 'archive'} is not a directory; move it away"]
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nanochat.errors import StoreError
 from nanochat.keys import SessionKey
-from nanochat.records import Compact, Message, Rewind, TurnEnd, Usage
+from nanochat.lines import encode, state_of
+from nanochat.records import Compact, Message, Opened, Ref, Rewind, Snapshot, State, Totals, TurnEnd, Usage
 from nanochat.store import Damage, Disk, FileStore
-from nanochat.store.listing import list_sessions
+from nanochat.store.listing import list_sessions, state_at_a_glance
 from tests.contracts.store import KEY, NOW, add, say, view
 from tests.store.raw import RawFile
 
@@ -79,7 +86,128 @@ async def test_five_thousand_sessions(tmp_path: Path) -> None:
     briefs = list_sessions(Disk(), folder)
     seconds = time.process_time() - before
     assert len({brief.key for brief in briefs}) == 5000
-    assert seconds < 1.0  # about 0.13; only a change of kind should fail here, not a slow day
+    assert seconds < 1.0  # about 0.1; only a change of kind should fail here, not a slow day
+
+
+# --- the short way and the plain one ---------------------------------------------------------------------------------
+
+STATE = State(str(KEY), NOW, NOW, 4, 2, model="m", totals=Totals(3, Usage(1, 2, 3, 4, 5), 0.25))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+NUMBERS = st.integers(-3, 9) | st.integers() | st.floats() | JSON
+STAMPS = st.sampled_from(
+    ("2026-11-20T12:00:00+00:00", "2026-11-20T12:00:00.5+00:00", "2026-11-20T13:00+01:00", "2026-11-20T13:00", "noon")
+)
+PLAIN = json.loads(encode(Snapshot(STATE, Opened())))
+FIELDS = {
+    "_type": st.just("note") | JSON,
+    "key": JSON,
+    "created_at": STAMPS | JSON,
+    "updated_at": STAMPS | JSON,
+    "last_consolidated": NUMBERS,
+    "v": NUMBERS,
+    "n": NUMBERS,
+    "op": st.just("compact") | JSON,
+    "x": JSON,
+    "metadata": JSON,
+}
+METADATA = {
+    "model": JSON,
+    "totals": JSON,
+    "system": st.fixed_dictionaries({"at": NUMBERS, "n": NUMBERS}) | JSON,
+    "pins": JSON,
+    "_last_summary": JSON,
+}
+TOTALS = {
+    **dict.fromkeys(("turns", "input", "cache_read", "cache_write", "cache_write_1h", "output", "cost_usd"), NUMBERS),
+    "x": JSON,
+}
+
+
+def changed(
+    fields: Mapping[str, object], values: Mapping[str, st.SearchStrategy[object]]
+) -> st.SearchStrategy[dict[str, object]]:
+    """The fields with one of them changed, or another one beside them."""
+    one = st.sampled_from(sorted(values)).flatmap(lambda name: st.tuples(st.just(name), values[name]))
+    return one.map(lambda pair: {**fields, pair[0]: pair[1]})
+
+
+RESPELT = st.one_of(
+    changed(PLAIN, FIELDS),
+    changed(PLAIN["metadata"], METADATA).map(lambda metadata: {**PLAIN, "metadata": metadata}),
+    changed(PLAIN["metadata"]["totals"], TOTALS).map(
+        lambda totals: {**PLAIN, "metadata": {"model": "m", "totals": totals}}
+    ),
+)
+LINES = st.builds(lambda fields, ascii_only: json.dumps(fields, ensure_ascii=ascii_only), RESPELT, st.booleans()).map(
+    lambda text: text.encode(errors="surrogatepass") + b"\n"
+)
+WRITTEN = st.builds(
+    lambda model, usd, turns: encode(
+        Snapshot(replace(STATE, model=model, totals=Totals(turns, Usage(turns), usd)), TurnEnd("s", "done"))
+    ),
+    st.sampled_from(("", "m", "é")),
+    st.floats(0, 1e6),
+    st.integers(0, 1 << 70),
+)
+DAMAGED = st.builds(
+    lambda line, at, byte: line[: at % len(line)] + byte + line[at % len(line) + 1 :],
+    WRITTEN,
+    st.integers(0, 1000),
+    st.sampled_from((b"", b"\n", b'"', b"\\", b"{", b"}", b"\x00", b"\xc3", b"0", b",", b"-", b".")),
+)
+
+
+def agree(line: bytes) -> None:
+    """Where the short way says something, it is what the plain one says."""
+    short = state_at_a_glance(line)
+    assert short is None or short == state_of(line, 7, known_at=datetime(2000, 1, 1, tzinfo=UTC))
+
+
+@given(LINES | WRITTEN | DAMAGED)
+def test_a_state_at_a_glance(line: bytes) -> None:
+    """The short way never says anything else than the plain one."""
+    agree(line)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"_type": "note"}, id="another kind"),
+        pytest.param({"n": -1}, id="fewer than no messages"),
+        pytest.param({"last_consolidated": -1}, id="fewer than none left out"),
+        pytest.param({"v": True}, id="a version that is none"),
+        pytest.param({"created_at": "2026-11-20T13:00:00"}, id="begun in no zone"),
+        pytest.param({"updated_at": "2026-11-20T13:00:00"}, id="changed in no zone"),
+        pytest.param({"updated_at": 7}, id="a stamp that is none"),
+        pytest.param({"metadata": {"totals": {"turns": 1.0, "cost_usd": 1}}}, id="turns that are none"),
+        pytest.param({"metadata": {"totals": {"cost_usd": 10**400}}}, id="a cost without bounds"),
+        pytest.param({"metadata": None}, id="no metadata"),
+    ],
+)
+def test_other_spellings_of_a_state(other: dict[str, object]) -> None:
+    """Nor where a program or a hand wrote what we do not."""
+    agree(json.dumps(PLAIN | other).encode() + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("state", "is_short"),
+    [
+        pytest.param(STATE, True, id="as most are"),
+        pytest.param(State(str(KEY), NOW, NOW), True, id="with nothing in it"),
+        pytest.param(replace(STATE, system=Ref(7, 1)), False, id="a system text"),
+        pytest.param(replace(STATE, pins=(Ref(7, 1),)), False, id="pins"),
+        pytest.param(replace(STATE, other={"x": 1}), False, id="another program's"),
+        pytest.param(replace(STATE, model="é"), False, id="not ASCII"),
+    ],
+)
+def test_which_states_are_told_at_a_glance(state: State, is_short: bool) -> None:
+    """Those of most sessions; no other is told wrong."""
+    for event in (Opened(), TurnEnd("s", "done")):
+        assert state_at_a_glance(encode(Snapshot(state, event))) == (state if is_short else None)
 
 
 async def test_a_whole_file_has_no_damage(store: FileStore) -> None:

@@ -6,6 +6,7 @@ Knows where they lie. Does not mend anything.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,10 +29,16 @@ _OURS = "make it readable for you: chown, or chmod u+r"
 def sessions(directory: Path) -> Iterator[Finding]:
     """Every session file that is damaged, with a bar on the terminal where reading them takes long."""
     try:
-        briefs = list_sessions(Disk(), directory)
         unknown = set(_files(directory))
+        briefs = list_sessions(Disk(), directory)
+    except NotADirectoryError:
+        yield wrong("sessions", f"{directory} is not a directory", "move it away")
+        return
     except OSError as error:
         yield wrong("sessions", f"{directory}: {error.strerror}", _OURS)
+        return
+    except StoreError as error:
+        yield wrong("sessions", str(error), _OURS)
         return
     found: list[Finding] = []  # what is printed beside a bar would be drawn over
     for brief in measured(briefs, "reading sessions", sum(map(_size, briefs)), _size):
@@ -80,7 +87,10 @@ def _is_unfinished(path: Path, damage: Damage) -> bool:
 def _stranger(path: Path) -> Finding | None:
     """A file among the sessions that none is read from."""
     try:
-        if not path.stat().st_size:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            return wrong("sessions", f"{path} is not a regular file", "move it away")
+        if not status.st_size:
             return None
         path.open("rb").close()
     except OSError as error:
@@ -92,7 +102,7 @@ def _stranger(path: Path) -> Finding | None:
 
 def _files(directory: Path) -> Iterator[Path]:
     for place in (directory, *workspaces(directory)):
-        if place.is_dir():
+        if os.path.lexists(place):
             with os.scandir(place) as entries:
                 yield from (place / entry.name for entry in entries if _is_session(entry.name))
 

@@ -56,6 +56,9 @@ def place(directory: Path, access: Callable[[Path, int], bool] = may) -> Finding
             f"{directory} cannot be made: {above} cannot be written",
             "name another with --data-dir",
         )
+    other = next((directory / name for name in _DIRECTORIES if _is_other(directory / name)), None)
+    if other is not None:
+        return wrong("data directory", f"{other} is not a directory", "move it away")
     closed = [path for path in (directory, *_inner(directory)) if not access(path, os.R_OK | os.W_OK | os.X_OK)]
     if closed:
         return wrong(
@@ -137,6 +140,10 @@ def _private(directory: Path) -> Iterator[Path]:
 
 def _inner(directory: Path) -> list[Path]:
     return [directory / name for name in _DIRECTORIES if os.path.isdir(directory / name)]
+
+
+def _is_other(path: Path) -> bool:
+    return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def _is_behind_a_door(directory: Path, path: Path) -> bool:

@@ -179,13 +179,11 @@ def check_sessions(context: click.Context, key: str | None, as_json: bool) -> in
 
     Line by line; nothing is changed.
     """
-    import asyncio
-
     from nanochat.cli import sessions as room
     from nanochat.keys import SessionKey
 
     config, _ = settings(context)
-    return asyncio.run(room.check_sessions(config, SessionKey.parse(key) if key else None, as_json=as_json))
+    return room.check_sessions(config, SessionKey.parse(key) if key is not None else None, as_json=as_json)
 
 
 sessions.add_command(search)

@@ -12,7 +12,7 @@ __all__ = ["usage"]
 
 
 @click.command()
-@click.argument("key", metavar="[KEY]", required=False, default="")
+@click.argument("key", metavar="[KEY]", required=False)
 @click.option(
     "--by",
     type=click.Choice(("session", "day", "model", "origin")),
@@ -26,7 +26,7 @@ __all__ = ["usage"]
 @click.pass_context
 def usage(
     context: click.Context,
-    key: str,
+    key: str | None,
     by: Literal["session", "day", "model", "origin"] | None,
     plot: bool,
     since: str,
