@@ -30,9 +30,11 @@ class Visitor:
     complaints: list[str] = field(default_factory=list)
     pages: list[Page] = field(default_factory=list)
 
-    async def page(self, key: str = "") -> Page:
-        """The page in a new tab, as it is before a token was given."""
+    async def page(self, key: str = "", kept: str = "") -> Page:
+        """The page in a new tab, as it is before a token was given, or with what the tab keeps."""
         page = await self.context.new_page()
+        if kept:
+            await page.add_init_script(f"sessionStorage.setItem('nanochat-token', '{kept}')")
         page.set_default_timeout(8_000)
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -47,10 +49,7 @@ class Visitor:
 
     async def enter(self, key: str = "") -> Page:
         """The page with its token given, at a session."""
-        page = await self.page(key)
-        await self.give(page, TOKEN)
-        await page.get_by_role("dialog").wait_for(state="hidden")
-        return page
+        return await self.page(key, TOKEN)
 
     def _console(self, message: ConsoleMessage) -> None:
         # The browser itself reports a request that was refused, or that found no network: those are asked for.

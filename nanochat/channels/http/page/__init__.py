@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = ["SCRIPTS", "page"]
@@ -16,6 +17,9 @@ _HERE = Path(__file__).parent
 # In the order in which they are run: each knows those before it.
 SCRIPTS = ("elements", "wire", "markdown", "curve", "transcript", "sessions", "conversation", "main")
 
+# By others, run before them.
+_VENDORED = ("marked", "purify")
+
 _STYLE_PLACE = "<!-- the style -->"
 _SCRIPTS_PLACE = "<!-- the scripts -->"
 
@@ -23,11 +27,8 @@ _SCRIPTS_PLACE = "<!-- the scripts -->"
 def page() -> tuple[str, dict[str, str]]:
     """The whole page, and the headers to send with it; the same as long as the files beside this one are."""
     style = _read("page.css")
-    parser = "\n".join(
-        line for line in _read("vendor/marked.js").splitlines() if not line.startswith("//# sourceMappingURL")
-    )
     own = "\n".join(_read(f"scripts/{name}.js") for name in SCRIPTS)
-    scripts = (parser, f'(() => {{\n"use strict";\n{own}\n}})();')
+    scripts = (*map(_vendored, _VENDORED), f'(() => {{\n"use strict";\n{own}\n}})();')
     html = _read("page.html")
     html = html.replace(_STYLE_PLACE, f"<style>{style}</style>")
     html = html.replace(_SCRIPTS_PLACE, "\n".join(f"<script>{script}</script>" for script in scripts))
@@ -38,7 +39,13 @@ def _read(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
-def _headers(style: str, scripts: tuple[str, ...]) -> dict[str, str]:
+def _vendored(name: str) -> str:
+    """As it was published, but for the map of its sources, which is not here."""
+    lines = _read(f"vendor/{name}.js").split("\n")
+    return "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL"))
+
+
+def _headers(style: str, scripts: Sequence[str]) -> dict[str, str]:
     """No text becomes HTML or a script in this page: it has no Trusted Types policy, so the browser would refuse."""
     policy = (
         "default-src 'none'",

@@ -2,10 +2,14 @@
 
 const STATS_MS = 1500;
 const PAGE = 100;
-const UNNAMED = ""; // the turn that the history ends in the middle of: a message there does not tell whose it is
+const FRESH_MS = 600_000; // a turn takes no longer than this; one that is older was broken off with the daemon
+const NOTHING = "Nothing has been said here yet.";
 const LOST = "The connection is lost; trying again …";
 const REFUSALS = ["busy", "pace", "limit", "command", "ending", "store"];
 const MAX_TRIES = 12; // of one message while the network is gone: about two minutes
+
+// What the service said, or that it said nothing.
+const reason = (error) => (error instanceof Problem ? sentence(error.message) : "nanochat cannot be reached.");
 
 const newId = () => {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -18,7 +22,7 @@ const newId = () => {
 // this one's place, so that what is shown is what is in the file.
 class Asking {
   constructor(conversation, text, { isRetry = false } = {}) {
-    Object.assign(this, { conversation, key: conversation.key, text, isRetry, id: newId(), sourceId: "", held: [], isOver: false, isDone: false, tools: new Map(), tries: 0 });
+    Object.assign(this, { conversation, key: conversation.key, text, isRetry, id: newId(), sourceId: "", held: [], isOver: false, isDone: false, tools: new Map(), proses: [], tries: 0 });
     this.mine = isRetry ? null : element("li", { class: "entry user" }, who("You", new Date()), element("div", { class: "said" }, text));
     this.status = element("p", { class: "waiting" }, "…");
     this.reply = element("li", { class: "entry reply streaming", "aria-busy": "true" }, who("nanochat", new Date()), this.status);
@@ -46,15 +50,14 @@ class Asking {
   }
 
   async post() {
-    const abort = new AbortController();
-    this.abort.signal.addEventListener("abort", () => abort.abort());
+    const idle = new AbortController();
     const response = await wire.request(`chat/stream/${encodeURIComponent(this.key)}`, {
       method: "POST",
       body: { message: this.text },
       headers: { "Idempotency-Key": this.id },
-      signal: abort.signal,
+      signal: AbortSignal.any([this.abort.signal, idle.signal]),
     });
-    for await (const { type, data } of eventsOf(response, abort)) {
+    for await (const { type, data } of eventsOf(response, idle)) {
       if (this.isOver) return true;
       this.tries = 0;
       if (this.take(type, JSON.parse(data))) return true;
@@ -88,6 +91,7 @@ class Asking {
   prose() {
     if (!this.current) {
       this.current = new Prose();
+      this.proses.push(this.current);
       this.reply.append(this.current.node);
     }
     return this.current;
@@ -95,6 +99,7 @@ class Asking {
 
   startOver() {
     this.current = null;
+    this.proses = [];
     this.tools.clear();
     this.reply.replaceChildren(this.reply.firstChild);
     this.say("…");
@@ -136,7 +141,7 @@ class Asking {
 
   fail(error) {
     this.close();
-    if (this.isLeft) return this.conversation.onState("refused", `Not sent to ${this.key}: ${error.message}`);
+    if (this.isLeft) return this.conversation.onUnsent(this.key, this.text, error.message);
     // What the service refuses is nowhere; what the model fails at was written down before it was asked.
     this.isInFile = this.held.length > 0 || (this.sourceId !== "" && !REFUSALS.includes(error.kind));
     this.say("");
@@ -157,8 +162,8 @@ class Asking {
 // --- the session ----------------------------------------------------------------------------------------------------------
 
 class Conversation {
-  constructor({ onChange, onState, curve }) {
-    Object.assign(this, { onChange, onState, curve });
+  constructor({ onChange, onState, onUnsent, curve }) {
+    Object.assign(this, { onChange, onState, onUnsent, curve });
     this.key = "";
     this.askings = [];
     this.transcript = new Transcript({ onStale: () => this.reload(), onTop: () => this.older() });
@@ -186,7 +191,9 @@ class Conversation {
     this.begun?.();
     this.ready = new Promise((resolve) => { this.begun = resolve; });
     this.seenTo = -1;
-    this.openTurns = new Set();
+    this.buffered = null;
+    this.lastTurn = null;
+    this.hasOpenTurn = false;
     clearTimeout(this.statsDue);
     this.statsDue = null;
     this.onState("");
@@ -199,8 +206,9 @@ class Conversation {
         const [page, end] = await this.beginning();
         if (this.opening !== opening) return;
         this.transcript.addPage(page, false);
-        this.nothing(page.messages.length ? "" : "Nothing has been said here yet.");
-        this.noteOpenTurn(page.messages);
+        this.nothing(page.messages.length ? "" : NOTHING);
+        const last = page.messages.findLast((message) => !message.delivered);
+        if (last && Date.now() - Date.parse(last.timestamp) < FRESH_MS) this.noteOpenTurn(last);
         this.seenTo = page.messages.at(-1)?.start ?? -1;
         this.follow(end);
         this.begun();
@@ -264,15 +272,13 @@ class Conversation {
     }
     if (!record || typeof record !== "object") return;
     if (record._type === "metadata") this.event(start, record);
-    else if (record._type === undefined && typeof record.role === "string") this.message({ ...record, start, n: record._n ?? start });
+    else if (record._type === undefined && typeof record.role === "string") this.message({ source_id: "", ...record, start, n: record._n ?? start });
     this.onChange();
   }
 
   message(message) {
     const asking = this.askings.find((one) => one.sourceId && one.sourceId === message.source_id);
-    const isResult = message.role === "user" && !textOf(message.content).trim();
-    if (message.role === "user" && message.source_id && !message.delivered && !isResult) this.openTurns.add(message.source_id);
-    this.stateChanged();
+    this.noteOpenTurn(message);
     if (asking && !asking.isRecorded) return void asking.held.push(message);
     if (this.transcript.isCut) return this.transcript.showPill();
     if (this.transcript.addMessage(message)) {
@@ -284,33 +290,40 @@ class Conversation {
   event(start, record) {
     switch (record.op) {
       case "turn":
-        this.openTurns.delete(record.source_id);
-        this.openTurns.delete(UNNAMED);
+        this.lastTurn = record;
+        this.turnEnded();
         this.recorded(record);
         this.transcript.endTurn(record);
-        this.stateChanged();
         break;
-      case "rewind": this.transcript.rewind(record.to, start); break;
-      case "reset": if (this.transcript.divide(start, "reset", "New conversation")) this.arrived(); break;
+      case "rewind":
+        this.turnEnded();
+        this.transcript.rewind(record.to, start);
+        break;
+      case "reset":
+        this.turnEnded();
+        this.divide(start, "reset", "New conversation");
+        break;
       case "compact":
-        this.transcript.divide(start, "compact", record.messages ? `${counted(record.messages, "older message")} now sent as a summary` : "Older messages are now sent as a summary");
+        this.divide(start, "compact", record.messages ? `${counted(record.messages, "older message")} now sent as a summary` : "Older messages are now sent as a summary");
         break;
-      case "set": this.setting(start, record); break;
+      case "set":
+        if (record.name === "model") this.divide(start, "set", `The model is now ${record.value || "the default"}`);
+        else if (record.name === "system") this.divide(start, "set", "The system text was changed");
+        break;
       default: return;
     }
     this.statsSoon();
   }
 
-  setting(start, { name, value }) {
-    const text = name === "model" ? `The model is now ${value || "the default"}` : name === "system" ? "The system text was changed" : "";
-    if (text) this.transcript.divide(start, "set", text);
+  divide(start, kind, text) {
+    if (this.transcript.isCut) this.transcript.showPill();
+    else if (this.transcript.divide(start, kind, text)) this.arrived();
   }
 
   replaced() {
-    const tail = this.askings.flatMap((asking) => asking.nodes.filter((node) => node.isConnected));
-    this.transcript.clear();
-    this.append(tail);
+    this.clear();
     this.seenTo = -1;
+    this.buffered = null; // what is being read anew is of the old file
     this.nothing("The file of this session was put away; the next message begins a new one.");
     this.statsSoon();
   }
@@ -318,41 +331,48 @@ class Conversation {
   // What was taken back reaches beyond what is loaded. Lines that come meanwhile are applied after.
   async reload() {
     if (this.buffered) return;
-    const opening = this.opening;
-    this.buffered = [];
-    try {
-      const page = await this.history();
-      if (this.opening !== opening) return;
-      // What the live stream has still to bring, or has brought and is held back, is not ours to show.
-      const held = new Set(this.askings.flatMap((asking) => asking.held.map((message) => message.start)));
-      page.messages = page.messages.filter(({ start }) => start <= this.seenTo && !held.has(start));
-      const tail = this.askings.flatMap((asking) => asking.nodes.filter((node) => node.isConnected));
-      this.transcript.clear();
-      this.append(tail);
-      this.transcript.addPage(page, false);
-      this.nothing(page.messages.length || tail.length ? "" : "Nothing has been said here yet.");
-    } catch {
-      this.onState("lost");
-    } finally {
-      const lines = this.buffered;
-      this.buffered = null;
-      if (this.opening === opening) for (const [start, text] of lines) this.line(start, text);
+    const lines = (this.buffered = []);
+    let page = null;
+    for (let attempt = 0; !page && this.buffered === lines; attempt++) {
+      try {
+        page = await this.history();
+      } catch {
+        await pause(backOffMs(attempt));
+      }
     }
+    if (this.buffered !== lines) return; // the file was put away, or another session is open
+    this.buffered = null;
+    // What the live stream has still to bring, or has brought and is held back, is not ours to show.
+    const held = new Set(this.askings.flatMap((asking) => asking.held.map((message) => message.start)));
+    page.messages = page.messages.filter(({ start }) => start <= this.seenTo && !held.has(start));
+    const tail = this.clear();
+    this.transcript.addPage(page, false);
+    this.nothing(page.messages.length || tail.length ? "" : NOTHING);
+    for (const [start, text] of lines) this.line(start, text);
+  }
+
+  // Empty but for what is being asked.
+  clear() {
+    const tail = this.askings.flatMap((asking) => asking.nodes.filter((node) => node.isConnected));
+    this.transcript.clear();
+    this.append(tail);
+    return tail;
   }
 
   async older() {
     const { transcript, opening } = this;
-    if (transcript.before === null || this.isPaging || !opening) return;
-    this.isPaging = true;
+    if (transcript.before === null || !opening || this.paging === opening) return;
+    this.paging = opening;
+    let page = null;
     try {
-      const page = await this.history(transcript.before);
-      if (this.opening === opening) transcript.addPage(page, true);
+      page = await this.history(transcript.before);
     } catch (error) {
-      transcript.olderButton.title = error.message;
-    } finally {
-      this.isPaging = false;
+      if (this.opening === opening) transcript.olderFailed(reason(error));
     }
-    if (this.opening === opening) transcript.look();
+    if (this.paging === opening) this.paging = null;
+    if (!page || this.opening !== opening) return;
+    transcript.addPage(page, true);
+    transcript.look(); // one page may not fill the window
   }
 
   toEnd() {
@@ -381,14 +401,16 @@ class Conversation {
 
   arrived() { this.transcript.arrived(); }
 
-  // Lines of this turn may have come before we knew its name.
+  // Lines of this turn may have come before we knew its name: the message commonly, and more where the answer to our first try
+  // was lost. Then what streams is not shown, for the file tells it, but for a failure.
   claimed(asking) {
     this.onChange();
     const early = this.transcript.entries.filter((entry) => entry.sourceId === asking.sourceId);
-    if (early.length && asking.mine) {
-      asking.mine.remove();
-      asking.mine = null;
-    }
+    if (this.lastTurn?.source_id === asking.sourceId) asking.isRecorded = true;
+    if (!early.length) return;
+    if (early.some((entry) => entry.role === "assistant")) asking.leave();
+    asking.mine?.remove();
+    asking.mine = null;
   }
 
   recorded(record) {
@@ -412,7 +434,9 @@ class Conversation {
     this.askings = this.askings.filter((one) => one !== asking);
     this.transcript.tail = this.askings.flatMap((one) => one.nodes).find((node) => node.isConnected) ?? null;
     if (asking.held.length) asking.leave();
+    this.transcript.made = new Map(asking.proses.map((prose) => [prose.text, prose.node]));
     for (const message of asking.held) this.transcript.addMessage(message);
+    this.transcript.made = new Map();
     if (asking.record) this.transcript.endTurn(asking.record);
     for (const node of asking.nodes) if (node.isConnected || node === asking.failure) this.transcript.putLast(node);
     this.arrived();
@@ -449,26 +473,28 @@ class Conversation {
     try {
       await wire.request(`chat/${encodeURIComponent(this.key)}`, { method: "POST", body: { message: "/stop" }, headers: { "Idempotency-Key": newId() } });
     } catch (error) {
-      announce(`Not stopped: ${error.message}`);
+      this.onState("refused", `Not stopped: ${reason(error)}`);
     }
   }
 
-  // A turn that somebody began elsewhere and that is not recorded yet: the last page may end in the middle of one.
-  noteOpenTurn(messages) {
-    const last = messages.at(-1);
-    const isFresh = last && Date.now() - Date.parse(last.timestamp) < 600_000;
-    if (isFresh && last.role === "user" && !last.delivered) this.openTurns.add(UNNAMED);
+  // Whether a turn goes on that is not recorded yet. A session has one at a time, so the newest line tells: a turn is open from
+  // the message, which names where it comes from, to its record.
+  noteOpenTurn(message) {
+    if (message.delivered) return;
+    const isAsked = message.role === "user" || blocksOf(message.content).some((one) => one.type === "tool_use");
+    this.hasOpenTurn = isAsked && message.source_id !== "";
     this.stateChanged();
   }
 
-  get isAnswering() {
-    return this.askings.some((asking) => !asking.isOver) || this.openTurns?.size > 0;
+  turnEnded() {
+    this.hasOpenTurn = false;
+    this.stateChanged();
   }
 
   stateChanged() {
-    byId("stop").hidden = !this.isAnswering;
-    const isElsewhere = this.openTurns?.size > 0 && !this.askings.some((asking) => !asking.isOver);
-    byId("hint").textContent = isElsewhere ? "An answer is being written" : "Enter sends, Shift+Enter makes a new line";
+    const isOurs = this.askings.some((asking) => !asking.isOver);
+    byId("stop").hidden = !isOurs && !this.hasOpenTurn;
+    byId("hint").textContent = this.hasOpenTurn && !isOurs ? "An answer is being written" : "Enter sends, Shift+Enter makes a new line";
   }
 
   nothing(text) {
@@ -491,12 +517,9 @@ class Conversation {
       } catch (error) {
         if (this.opening !== opening) return;
         this.curve.show([]);
-        byId("figures").replaceChildren(element("p", { class: "mark" }, error.status === 404 ? "Nothing has been used yet." : sentence(error.message)));
+        byId("figures").replaceChildren(element("p", { class: "mark" }, error.status === 404 ? "Nothing has been used yet." : reason(error)));
       }
     }, ms);
   }
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".");
-
-function announce(text) { byId("spoken").textContent = text; }

@@ -27,15 +27,18 @@ class Curve {
   show(curve) {
     let spent = 0;
     const all = curve.map((turn) => ({ ...turn, spent: (spent += turn.cost_usd ?? 0) }));
+    const at = this.points[this.chosen]?.at;
     this.points = all.slice(-MAX_BARS);
-    this.chosen = -1;
-    this.readout.textContent = "";
+    this.chosen = this.points.findIndex((turn) => turn.at === at);
     this.draw();
   }
 
   draw() {
     const width = Math.floor(this.place.clientWidth);
-    if (!this.points.length || width < 120) return this.place.replaceChildren();
+    if (!this.points.length || width < 120) {
+      this.readout.replaceChildren();
+      return this.place.replaceChildren();
+    }
     const { height, left, right, top, bottom } = PLOT;
     const inner = { width: width - left - right, height: height - top - bottom };
     const most = ceiling(Math.max(...this.points.map((turn) => promptOf(turn) + turn.output)));
@@ -73,8 +76,11 @@ class Curve {
     plot.addEventListener("pointerleave", () => this.choose(-1));
     plot.addEventListener("keydown", (event) => this.key(event));
     plot.addEventListener("blur", () => this.choose(-1));
+    const hadFocus = this.place.contains(document.activeElement);
+    const { chosen } = this; // losing the focus lets it go
     this.place.replaceChildren(plot, legend(dear > 0));
-    this.choose(this.chosen);
+    if (hadFocus) plot.focus({ preventScroll: true });
+    return this.choose(chosen);
   }
 
   days(width, height) {

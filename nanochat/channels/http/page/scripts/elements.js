@@ -22,6 +22,8 @@ function drawn(tag, attributes = {}, ...children) {
   return made;
 }
 
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".");
+
 const counted = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 const number = (n) => Math.round(n).toLocaleString("en");
 const share = (part, whole) => (whole > 0 ? `${Math.round((100 * part) / whole)}%` : "0%");
@@ -50,6 +52,12 @@ function timeElement(stamp, withClock) {
   return element("time", { datetime: at.toISOString(), title: FULL.format(at) }, text);
 }
 
+// For those who do not see the page; said again, the same words have to be new to be heard.
+function announce(text) {
+  byId("spoken").textContent = "";
+  requestAnimationFrame(() => { byId("spoken").textContent = text; });
+}
+
 async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   // Without TLS, off this machine, a page has no clipboard but this.
@@ -62,11 +70,15 @@ async function copyText(text) {
   if (!isDone) throw new Error("the browser does not let this page copy");
 }
 
-// What the browser keeps for this tab, or for this device; it may keep nothing, and the page works all the same.
+// What the browser keeps for this tab, or for this device; where it keeps nothing, this page does as long as it is open.
 function keptIn(storage, name) {
+  let here = "";
   return {
-    get: () => { try { return storage().getItem(name) ?? ""; } catch { return ""; } },
-    set: (value) => { try { value ? storage().setItem(name, value) : storage().removeItem(name); } catch { /* a private window */ } },
+    get: () => { try { return storage().getItem(name) ?? ""; } catch { return here; } },
+    set: (value) => {
+      here = value;
+      try { value ? storage().setItem(name, value) : storage().removeItem(name); } catch { /* it is kept here */ }
+    },
   };
 }
 const inTab = (name) => keptIn(() => sessionStorage, name);

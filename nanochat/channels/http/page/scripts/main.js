@@ -2,7 +2,7 @@
 
 const theme = onDevice("nanochat-theme");
 const drafts = inTab("nanochat-drafts");
-const THEMES = { "": "Light or dark: as the system", light: "Light or dark: light", dark: "Light or dark: dark" };
+const THEMES = { "": "Auto: light or dark as the system", light: "Light, whatever the system", dark: "Dark, whatever the system" };
 const narrow = window.matchMedia("(max-width: 760px)");
 
 function showTheme() {
@@ -23,7 +23,7 @@ byId("theme").addEventListener("click", () => {
 // --- the open session -----------------------------------------------------------------------------------------------------
 
 const curve = new Curve(byId("curve"), byId("readout"));
-const conversation = new Conversation({ curve, onChange: () => list.soon(), onState: showState });
+const conversation = new Conversation({ curve, onChange: () => list.soon(), onState: showState, onUnsent: keepUnsent });
 const list = new SessionList({ onCounts: showTitle });
 let unread = 0;
 
@@ -33,9 +33,9 @@ function showTitle(count = unread) {
 }
 
 function showState(state, why = "") {
-  const text = { lost: "Reconnecting …", refused: why || "Refused" }[state] ?? "";
   const place = byId("link-state");
-  place.textContent = text;
+  place.textContent = why || (state === "lost" ? "Reconnecting …" : "");
+  place.title = place.textContent;
   place.className = state;
 }
 
@@ -60,16 +60,11 @@ function begin() {
 
 function followHash() {
   const key = keyInHash();
-  if (key === SKIP) return field.focus(); // the skip link
-  if (key && key === conversation.key) return;
-  if (key) openSession(key);
+  if (key && key !== conversation.key) openSession(key);
 }
+window.addEventListener("hashchange", followHash);
 
-window.addEventListener("hashchange", (event) => {
-  if (keyInHash() === SKIP) history.replaceState(null, "", conversation.key ? hashOf(conversation.key) : "#");
-  else followHash(event);
-});
-
+// The address stays the session's.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   field.focus();
@@ -87,12 +82,21 @@ function draftsNow() {
   }
 }
 
-function keepDraft() {
-  if (!conversation.key) return;
+function keepDraft(key = conversation.key, text = field.value) {
+  if (!key) return;
   const all = draftsNow();
-  if (field.value) all[conversation.key] = field.value;
-  else delete all[conversation.key];
+  if (text) all[key] = text;
+  else delete all[key];
   drafts.set(JSON.stringify(all));
+}
+
+// What was sent from a session that was left since, and was refused there, waits there to be sent again.
+function keepUnsent(key, text, why) {
+  if (key === conversation.key) {
+    field.value ||= text;
+    grow();
+  } else if (!draftsNow()[key]) keepDraft(key, text);
+  showState("refused", `Not sent to ${key}: ${sentence(why)}`);
 }
 
 function grow() {
@@ -107,7 +111,7 @@ function send(event) {
   const text = field.value.trim();
   if (!text) return;
   if (!conversation.key) begin();
-  if (keyInHash() !== conversation.key) openSession(keyInHash());
+  followHash(); // the event of a change comes later
   conversation.ask(text);
   lastSaid = text;
   field.value = "";
@@ -118,9 +122,9 @@ function send(event) {
 byId("composer").addEventListener("submit", send);
 byId("stop").addEventListener("click", () => { conversation.stop(); field.focus(); });
 field.addEventListener("input", grow);
-window.addEventListener("pagehide", keepDraft);
+window.addEventListener("pagehide", () => keepDraft());
 field.addEventListener("keydown", (event) => {
-  if (event.isComposing) return; // Enter belongs to the input method
+  if (event.isComposing || event.keyCode === 229) return; // Enter belongs to the input method; Safari tells it by the code only
   if (event.key === "Enter" && !event.shiftKey && !event.altKey) send(event);
   else if (event.key === "ArrowUp" && !field.value && lastSaid) {
     event.preventDefault();
@@ -146,7 +150,7 @@ byId("ask-form").addEventListener("submit", async (event) => {
     await wire.request(pathOf(conversation.key), { method: "DELETE" });
     showState("");
   } catch (error) {
-    showState("refused", error.status === 404 ? "It has not begun yet" : sentence(error.message));
+    showState("refused", error.status === 404 ? "It has not begun yet" : reason(error));
   }
   field.focus();
 });

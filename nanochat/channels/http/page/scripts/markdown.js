@@ -36,6 +36,7 @@ function codeBlock(token) {
     } catch {
       button.textContent = "Not copied";
     }
+    announce(button.textContent);
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   });
   const name = (token.lang ?? "").trim().split(/\s/)[0].slice(0, 30);
@@ -119,6 +120,26 @@ function lex(text) {
   return [{ type: "plain", raw: text }];
 }
 
+// A second belt: whatever was made of a text is looked over in place before it is shown, by a list of all that may be in it. It
+// finds nothing as long as no mistake is made above. No text becomes HTML here either, so no Trusted Types policy is wanted.
+const PLAIN_ATTRIBUTES = ["class", "title", "target", "rel", "start", "scope", "tabindex", "role", "type", "disabled", "checked", "aria-label"];
+DOMPurify.setConfig({
+  IN_PLACE: true,
+  ALLOWED_TAGS: ["#text", "a", "blockquote", "br", "button", "code", "del", "div", "em", "h3", "h4", "h5", "h6", "hr", "input", "li",
+    "ol", "p", "pre", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"],
+  ALLOWED_ATTR: ["href", ...PLAIN_ATTRIBUTES],
+  ADD_URI_SAFE_ATTR: PLAIN_ATTRIBUTES, // not addresses; every other value has to be one
+  ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  ALLOWED_NAMESPACES: ["http://www.w3.org/1999/xhtml"],
+  ALLOW_ARIA_ATTR: false,
+  ALLOW_DATA_ATTR: false,
+  TRUSTED_TYPES_POLICY: null,
+});
+
+function purified(node) {
+  return node ? [...DOMPurify.sanitize(element("div", {}, node)).childNodes] : [];
+}
+
 // A text that may grow. Blocks that are finished are made once; while it grows, only its last two are looked at again, since
 // what comes can still change them.
 class Prose {
@@ -129,6 +150,7 @@ class Prose {
     this.settled = 0;
     this.shown = [];
     this.due = 0;
+    this.restUntil = 0;
     if (text) this.finish();
   }
 
@@ -139,9 +161,17 @@ class Prose {
   }
 
   draw() {
+    const began = performance.now();
+    if (began < this.restUntil) return void (this.due = requestAnimationFrame(() => this.draw()));
     this.due = 0;
     const tokens = lex(this.text.slice(this.settledChars)).filter((token) => token.raw);
     this.show(tokens, this.settled);
+    this.settle(tokens);
+    // One block may be a list of a thousand lines: it grows in larger steps, and the page stays quick.
+    this.restUntil = began + 4 * (performance.now() - began);
+  }
+
+  settle(tokens) {
     const visible = tokens.filter((token) => token.type !== "space");
     if (visible.length <= 2) return;
     const open = tokens.indexOf(visible.at(-2));
@@ -149,23 +179,23 @@ class Prose {
     this.settled += open;
   }
 
-  // The whole anew: a link may be explained below the place that names it.
+  // The whole once more. All of it is made anew where a link is explained below the place that names it.
   finish() {
     cancelAnimationFrame(this.due);
     this.due = this.settled = this.settledChars = 0;
-    this.shown = [];
-    this.node.replaceChildren();
-    this.show(lex(this.text), 0);
+    const tokens = lex(this.text);
+    if (Object.keys(tokens.links ?? {}).length) this.show([], 0);
+    this.show(tokens.filter((token) => token.raw), 0);
   }
 
   show(tokens, first) {
     let same = first;
     while (same - first < tokens.length && this.shown[same]?.raw === tokens[same - first].raw) same++;
-    for (const { node } of this.shown.splice(same)) node?.remove();
+    for (const { nodes } of this.shown.splice(same)) for (const node of nodes) node.remove();
     for (const token of tokens.slice(same - first)) {
-      const node = block(token, 0);
-      if (node) this.node.append(node);
-      this.shown.push({ raw: token.raw, node });
+      const nodes = purified(block(token, 0));
+      this.node.append(...nodes);
+      this.shown.push({ raw: token.raw, nodes });
     }
   }
 }

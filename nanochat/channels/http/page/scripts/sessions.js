@@ -1,9 +1,10 @@
 // The list of sessions: read anew now and then, and when something has happened.
 
 const LIST_MS = 10_000;
-const HIDDEN_LIST_MS = 60_000;
-const LIST_STEP = 200;
-const LIST_MOST = 1000;
+const LIST_STEP = 200; // of them at a time; what is older is asked for
+const LIST_MOST = 1000; // in one request
+
+const BEGINS = /^[a-z][a-z0-9_-]*:\S/; // what could be the key of a session
 
 const FRAME = /^<delivered from="([^"]*)">.*/;
 
@@ -12,101 +13,138 @@ class SessionList {
     this.onCounts = onCounts;
     this.place = byId("sessions");
     this.filter = byId("filter");
-    this.more = byId("more-sessions");
-    this.rows = [];
+    this.more = byId("older-sessions");
+    this.note = byId("sessions-note");
+    this.rows = []; // newest first: those of the last look, and below them the older ones as they were when they were asked for
     this.total = 0;
-    this.limit = LIST_STEP;
+    this.shown = this.wanted = LIST_STEP;
     this.current = "";
-    this.seen = null; // messages per key when it was last looked at; what stands there at first is not news
+    this.seen = new Map(); // messages per key, when it was last looked at, or was first listed
+    this.since = null; // when the newest was written at the first look: a session of then that is listed later is no news
     this.items = new Map();
     this.filter.addEventListener("input", () => this.filtered());
     this.filter.addEventListener("keydown", (event) => this.key(event));
     this.place.addEventListener("keydown", (event) => this.key(event));
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.refresh());
+    this.more.addEventListener("click", () => this.showOlder());
+    document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(this.next) : this.refresh()));
     this.first = new Promise((resolve) => { this.arrived = resolve; });
-    this.turn();
-  }
-
-  async turn() {
-    for (;;) {
-      await this.refresh();
-      await new Promise((resolve) => setTimeout(resolve, document.hidden ? HIDDEN_LIST_MS : LIST_MS));
-    }
+    this.refresh();
   }
 
   soon() {
-    this.due ??= setTimeout(() => { this.due = null; this.refresh(); }, 300);
+    this.due ??= setTimeout(() => this.refresh(), 300);
   }
 
+  // One look at a time. A page that nobody sees looks only when its own session has news, for the title.
   async refresh() {
+    clearTimeout(this.due);
+    clearTimeout(this.next);
+    this.due = null;
+    if (this.isLooking) return void (this.isStale = true);
+    this.isLooking = true;
     try {
-      const { sessions, total } = await wire.json(`sessions?limit=${this.limit}`);
+      const { sessions, total } = await wire.json(`sessions?limit=${LIST_STEP}`);
       this.take(sessions, total);
     } catch (error) {
-      if (!this.rows.length) this.say(error instanceof Problem ? error.message : "nanochat cannot be reached");
+      if (!this.rows.length) this.note.textContent = reason(error);
     }
+    this.isLooking = false;
+    if (this.isStale) this.soon();
+    else if (!document.hidden) this.next = setTimeout(() => this.refresh(), LIST_MS);
+    this.isStale = false;
   }
 
-  take(sessions, total) {
-    this.rows = sessions;
+  // The newest sessions as they are; what is older stays as it was, unless there is more of it than there can be.
+  take(newest, total) {
+    const keys = new Set(newest.map((row) => row.key));
+    const older = this.rows.filter((row) => !keys.has(row.key));
+    this.rows = newest.length + older.length > total ? newest : [...newest, ...older];
     this.total = total;
-    this.seen ??= new Map(sessions.map((row) => [row.key, row.messages]));
-    const row = this.row(this.current);
-    if (row && !document.hidden) this.seen.set(row.key, row.messages);
+    if (this.since === null) {
+      this.since = Math.max(0, ...newest.map((row) => Date.parse(row.updated_at)));
+      this.know(newest);
+    }
+    this.look();
     this.draw();
-    this.arrived(sessions);
+    this.fetchOlder(this.wanted);
+    this.arrived(newest);
+  }
+
+  know(rows) {
+    for (const row of rows) if (!this.seen.has(row.key)) this.seen.set(row.key, row.messages);
+  }
+
+  // More of the list, as far as it is wanted.
+  async fetchOlder(wanted) {
+    this.wanted = Math.max(this.wanted, wanted);
+    if (this.isFetching) return;
+    this.isFetching = true;
+    try {
+      while (this.rows.length < Math.min(this.wanted, this.total)) {
+        const limit = Math.min(LIST_MOST, this.wanted - this.rows.length);
+        const { sessions, total } = await wire.json(`sessions?limit=${limit}&offset=${this.rows.length}`);
+        const keys = new Set(this.rows.map((row) => row.key));
+        const added = sessions.filter((row) => !keys.has(row.key));
+        this.rows.push(...added);
+        this.know(added);
+        this.total = added.length ? total : this.rows.length; // the list has changed meanwhile: what is missing is at its top now
+        this.draw();
+      }
+    } catch (error) {
+      this.note.textContent = reason(error);
+    }
+    this.isFetching = false;
+  }
+
+  showOlder() {
+    this.shown += LIST_STEP;
+    this.draw();
+    this.fetchOlder(this.shown);
   }
 
   row(key) { return this.rows.find((row) => row.key === key); }
 
+  look() {
+    const row = document.hidden ? null : this.row(this.current);
+    if (row) this.seen.set(row.key, row.messages);
+  }
+
   open(key) {
     this.current = key;
-    const row = this.row(key);
-    if (row) this.seen?.set(key, row.messages);
+    this.look();
     this.draw();
   }
 
   isUnread(row) {
     if (row.key === this.current && !document.hidden) return false;
-    return row.messages > (this.seen?.get(row.key) ?? 0);
+    const seen = this.seen.get(row.key);
+    return seen === undefined ? Date.parse(row.updated_at) > this.since : row.messages > seen;
   }
 
   filtered() {
-    if (this.filter.value && this.total > this.rows.length && this.limit < LIST_MOST) {
-      this.limit = LIST_MOST;
-      this.refresh();
-    }
+    if (this.filter.value.trim()) this.fetchOlder(Infinity);
     this.draw();
   }
 
   draw() {
     const wanted = this.filter.value.trim().toLowerCase();
-    const rows = this.rows.filter((row) => row.key.toLowerCase().includes(wanted));
+    const found = this.rows.filter((row) => row.key.toLowerCase().includes(wanted));
     const kept = new Map();
-    for (const row of rows) kept.set(row.key, this.item(row));
+    for (const row of found.slice(0, this.shown)) kept.set(row.key, this.item(row));
     this.items = kept;
     const nodes = [...kept.values()].map((item) => item.node);
     // An element that is moved loses the focus, so only what is out of its place is moved.
     nodes.forEach((node, i) => { if (this.place.children[i] !== node) this.place.insertBefore(node, this.place.children[i] ?? null); });
     while (this.place.children.length > nodes.length) this.place.lastChild.remove();
-    this.say(this.rest(rows.length, wanted));
+    const left = (wanted ? found.length : this.total) - nodes.length;
+    this.more.hidden = left <= 0;
+    this.note.textContent = left > 0 ? `${number(left)} more` : found.length ? "" : this.none(wanted);
     this.onCounts(this.rows.filter((row) => this.isUnread(row)).length);
   }
 
-  rest(shown, wanted) {
-    if (this.total > this.rows.length) {
-      const more = element("button", { type: "button", class: "quiet", onclick: () => { this.limit = LIST_MOST; this.refresh(); } }, "Show more");
-      const left = counted(this.total - this.rows.length, "older session is", "older sessions are");
-      return this.limit < LIST_MOST ? [`${left} not shown. `, more] : [`${left} not shown.`];
-    }
-    if (shown) return [];
-    return [wanted ? (/^[a-z][a-z0-9_-]*:\S/.test(wanted) ? "No such session. Enter begins it." : "No session has such a key.") : "No sessions yet."];
-  }
-
-  say(...texts) {
-    const flat = texts.flat();
-    this.more.replaceChildren(...flat);
-    this.more.hidden = flat.length === 0;
+  none(wanted) {
+    if (!wanted) return "No sessions yet.";
+    return BEGINS.test(wanted) ? "No such session. Enter begins it." : "No session has such a key.";
   }
 
   item(row) {
@@ -135,7 +173,7 @@ class SessionList {
     else if (event.key === "ArrowUp" && at >= 0) (links[at - 1] ?? this.filter).focus();
     else if (event.key === "Enter" && event.target === this.filter) {
       const typed = this.filter.value.trim();
-      const key = this.row(typed) || (!links.length && /^[a-z][a-z0-9_-]*:\S/.test(typed)) ? typed : null;
+      const key = this.row(typed) || (!links.length && BEGINS.test(typed)) ? typed : null;
       if (key) location.hash = hashOf(key);
       else links[0]?.click();
     } else return;
@@ -145,12 +183,10 @@ class SessionList {
 
 const hashOf = (key) => `#${encodeURIComponent(key)}`;
 
-const SKIP = "message"; // where the skip link leads
-
 function keyInHash() {
   try {
     const key = decodeURIComponent(location.hash.slice(1));
-    return key && !key.includes(":") && key !== SKIP ? `http:${key}` : key;
+    return key && !key.includes(":") ? `http:${key}` : key;
   } catch {
     return ""; // not of our making
   }

@@ -4,6 +4,7 @@
 const MAX_ENTRIES = 500; // in the document; older ones are asked for again
 const NEAR_PX = 60;
 const TOP_PX = 300;
+const OLDER = "Load older messages";
 
 const FRAMED = /^<delivered from="([^"]*)">\n([\s\S]*)\n<\/delivered>$/;
 
@@ -59,6 +60,7 @@ class Transcript {
     this.olderButton = byId("older");
     this.pill = byId("pill");
     this.sticks = true;
+    this.made = new Map(); // texts that are on the page already, as they streamed
     this.clear();
     this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     new ResizeObserver(() => this.settle()).observe(this.log);
@@ -76,11 +78,11 @@ class Transcript {
     this.tail = null;
     this.log.replaceChildren();
     this.olderButton.hidden = true;
+    this.olderButton.textContent = OLDER;
     this.pill.hidden = true;
     this.sticks = true;
   }
 
-  get lastStart() { return this.entries.at(-1)?.start ?? null; }
   get messages() { return this.entries.filter((entry) => entry.role); }
 
   // --- entries ------------------------------------------------------------------------------------------------------
@@ -109,7 +111,10 @@ class Transcript {
   remove(entry) {
     entry.node?.remove();
     this.byStart.delete(entry.start);
-    for (const id of entry.calls ?? []) this.tools.delete(id);
+    for (const id of entry.calls ?? []) {
+      this.tools.delete(id);
+      this.results.delete(id);
+    }
   }
 
   addMessage(message) {
@@ -143,7 +148,7 @@ class Transcript {
     const parts = [];
     entry.calls = [];
     for (const one of content) {
-      if (one.type === "text" && String(one.text ?? "").trim()) parts.push(new Prose(String(one.text)).node);
+      if (one.type === "text" && String(one.text ?? "").trim()) parts.push(this.prose(String(one.text)));
       else if (isCall(one)) parts.push(this.tool(entry, one).node);
       else if (isResult(one)) this.takeResult(one);
     }
@@ -151,6 +156,12 @@ class Transcript {
     if (!parts.length && !mark) return;
     entry.meta = element("p", { class: "meta" }, message.usage && message.usage.output ? tokensLine({ input: 0, cache_read: 0, cache_write: 0, output: 0, ...message.usage }) : "");
     entry.node = element("li", { class: "entry reply" }, who("nanochat", message.timestamp), ...parts, mark, entry.meta);
+  }
+
+  prose(text) {
+    const node = this.made.get(text) ?? new Prose(text).node;
+    this.made.delete(text);
+    return node;
   }
 
   tool(entry, call) {
@@ -220,12 +231,15 @@ class Transcript {
     for (const message of page.messages) this.addMessage(message);
     this.before = page.before;
     this.olderButton.hidden = page.before === null;
+    this.olderButton.textContent = OLDER;
     if (isOlder) {
       this.scroller.scrollTop = top + this.scroller.scrollHeight - height;
       this.trimBottom();
     } else this.toEnd();
     requestAnimationFrame(() => byId("voice").setAttribute("aria-live", "polite"));
   }
+
+  olderFailed(why) { this.olderButton.textContent = `Load older messages again: ${why}`; }
 
   trimTop() {
     if (this.entries.length <= MAX_ENTRIES || !this.sticks) return;

@@ -1,6 +1,8 @@
 // The service: requests with the token, refusals as Problems, event streams read from a fetch (an EventSource sends no token).
 
 const IDLE_MS = 45_000; // three of the service's keep-alives
+const ANSWER_MS = 60_000; // an answer has begun by then, however long the message; else nobody is there
+const LASTED_MS = 10_000; // a connection that held for so long was a good one
 
 class Problem extends Error {
   constructor(status, told = {}) {
@@ -22,9 +24,11 @@ const wire = {
     for (;;) {
       if (!this.token.get()) await this.knock();
       const token = this.token.get();
+      const late = new AbortController();
+      const timer = setTimeout(() => late.abort(), ANSWER_MS);
       const response = await fetch(path, {
         method,
-        signal,
+        signal: AbortSignal.any(signal ? [signal, late.signal] : [late.signal]),
         headers: {
           ...headers,
           ...(token && { Authorization: `Bearer ${token}` }),
@@ -34,7 +38,7 @@ const wire = {
         cache: "no-store",
         credentials: "omit",
         redirect: "error",
-      });
+      }).finally(() => clearTimeout(timer));
       if (response.status === 401) {
         await this.ask(token);
         continue;
@@ -82,7 +86,7 @@ function askForToken(wasRefused) {
   door.showModal();
   field.focus();
   return new Promise((resolve) => {
-    const keepOpen = (event) => event.preventDefault(); // nothing works without one
+    const reopen = () => { door.showModal(); field.focus(); }; // nothing works without one; a second Escape cannot be prevented
     const submit = async (event) => {
       event.preventDefault();
       const token = field.value.trim();
@@ -90,13 +94,13 @@ function askForToken(wasRefused) {
       if (error.textContent) return field.select();
       wire.token.set(token);
       form.removeEventListener("submit", submit);
-      door.removeEventListener("cancel", keepOpen);
+      door.removeEventListener("close", reopen);
       field.value = "";
       door.close();
       resolve();
     };
     form.addEventListener("submit", submit);
-    door.addEventListener("cancel", keepOpen);
+    door.addEventListener("close", reopen);
   });
 }
 
@@ -160,14 +164,14 @@ class EventParser {
   }
 }
 
-// Every event of an answer until it ends; one that is silent for too long is broken off, which raises.
-async function* eventsOf(response, abort) {
+// Every event of an answer until it ends; one that is silent for too long is broken off by `idle`, which raises.
+async function* eventsOf(response, idle) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   const parser = new EventParser();
   let timer;
   const rewind = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => abort.abort(), IDLE_MS);
+    timer = setTimeout(() => idle.abort(), IDLE_MS);
   };
   try {
     for (;;) {
@@ -217,39 +221,42 @@ class Live {
 
   async run() {
     for (let attempt = 0; !this.ended.signal.aborted; attempt++) {
+      const began = Date.now();
+      let why = "";
       try {
-        await this.follow(() => { attempt = 0; });
+        await this.follow();
       } catch (error) {
-        if (error instanceof Problem && error.status < 500 && error.status !== 429) return this.tell("refused", error.message);
+        if (error instanceof Problem) {
+          if (error.status < 500 && error.status !== 429) return this.tell("refused", sentence(error.message));
+          why = error.kind && sentence(error.message); // without a kind it is a proxy's
+        }
       }
       if (this.ended.signal.aborted) return;
-      this.tell("lost");
+      this.tell("lost", why);
+      if (Date.now() - began > LASTED_MS) attempt = 0;
       await pause(backOffMs(attempt), this.ended.signal);
     }
   }
 
-  async follow(connected) {
-    const abort = new AbortController();
-    const end = () => abort.abort();
-    this.ended.signal.addEventListener("abort", end);
-    try {
-      const { after, from } = this.place;
-      const headers = after == null ? {} : { "Last-Event-ID": String(after) };
-      const response = await wire.request(pathOf(this.key, after == null ? `/live?from=${from}` : "/live"), { headers, signal: abort.signal });
-      connected();
-      this.tell("live");
-      for await (const event of eventsOf(response, abort)) {
-        if (this.ended.signal.aborted) return;
-        if (event.type === "replaced") {
-          this.place = { from: "start" };
-          this.onReplaced();
-        } else if (event.type === "line") {
-          this.place = { after: Number(event.id) };
-          this.onLine(Number(event.id), event.data);
-        }
+  async follow() {
+    const idle = new AbortController();
+    const signal = AbortSignal.any([this.ended.signal, idle.signal]);
+    const { after, from } = this.place;
+    const headers = after == null ? {} : { "Last-Event-ID": String(after) };
+    const response = await wire.request(pathOf(this.key, after == null ? `/live?from=${from}` : "/live"), { headers, signal });
+    this.tell("live");
+    for await (const event of eventsOf(response, idle)) {
+      if (this.ended.signal.aborted) return;
+      if (event.type === "replaced") {
+        this.place = { from: "start" };
+        this.onReplaced();
+      } else if (event.type === "line") {
+        this.place = { after: Number(event.id) };
+        this.onLine(Number(event.id), event.data);
+      } else if (event.type === "error") {
+        const told = JSON.parse(event.data);
+        throw new Problem(told.status, told);
       }
-    } finally {
-      this.ended.signal.removeEventListener("abort", end);
     }
   }
 
