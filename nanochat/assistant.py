@@ -157,10 +157,10 @@ class Assistant:
                     raise
                 return TurnDone("", mark="stopped")
             if lost := session.take_unreadable():
-                what = "a line" if lost == 1 else f"{lost} lines"
+                what, are = ("a line", "is") if lost == 1 else (f"{lost} lines", "are")
                 emit(
                     Notice(
-                        f"{what} of {inbound.key} cannot be read, and is passed over; nanochat sessions check tells more"
+                        f"{what} of {inbound.key} cannot be read, and {are} passed over; nanochat sessions check tells more"
                     )
                 )
             return await work(session, inbound, emit, stop)

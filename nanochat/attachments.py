@@ -14,7 +14,7 @@ from nanochat.events import Attachment, Part, Text
 from nanochat.ports import SessionStore
 from nanochat.records import Block, Content, Json
 
-__all__ = ["MAX_INLINE_BYTES", "to_content", "to_parts", "with_bytes"]
+__all__ = ["MAX_INLINE_BYTES", "to_content", "with_bytes"]
 
 # Above this a line would hide the conversation around it.
 MAX_INLINE_BYTES = 64 * 1024
@@ -25,14 +25,6 @@ async def to_content(store: SessionStore, parts: Sequence[Part]) -> Content:
     if all(isinstance(part, Text) for part in parts):
         return "\n".join(part.text for part in parts if isinstance(part, Text))
     return [await _to_block(store, part) for part in parts]
-
-
-async def to_parts(store: SessionStore, content: Content) -> tuple[Part, ...]:
-    """The reverse; content that is no longer stored is left out."""
-    if isinstance(content, str):
-        return (Text(content),)
-    parts = [_to_part(await _with_bytes(store, block)) for block in content]
-    return tuple(part for part in parts if part is not None)
 
 
 async def with_bytes(store: SessionStore, messages: Sequence[Block]) -> tuple[Block, ...]:
@@ -56,18 +48,6 @@ async def _to_block(store: SessionStore, part: Part) -> Block:
         case Attachment(kind=kind, media_type=media_type, data=data):
             sha256 = await store.put_blob(data)
             return {"type": kind, "source": {"type": "blob", "media_type": media_type, "sha256": sha256}}
-
-
-def _to_part(block: Block) -> Part | None:
-    match block:
-        case {"type": "text", "text": str(text)}:
-            return Text(text)
-        case {"type": "image", "source": {"media_type": str(media_type), "data": str(data)}}:
-            return Attachment("image", media_type, base64.b64decode(data))
-        case {"type": "document", "source": {"media_type": str(media_type), "data": str(data)}}:
-            return Attachment("document", media_type, base64.b64decode(data))
-        case _:
-            return None
 
 
 async def _with_bytes(store: SessionStore, block: Block) -> Block:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 
 from nanochat.errors import StoreError
 from nanochat.history import digest
@@ -48,7 +47,7 @@ async def gather(
     faults: list[str] = []
     left = 0
     for brief in await store.list():
-        if brief.key.channel == "cron" or not any(fnmatchcase(str(brief.key), glob) for glob in globs):
+        if brief.key.channel == "cron" or not any(map(brief.key.matches, globs)):
             continue
         if len(found) >= MAX_SOURCES:
             left += 1

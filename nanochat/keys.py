@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from nanochat.errors import KeyFormError
 
-__all__ = ["MAX_KEY_BYTES", "SessionKey"]
+__all__ = ["MAX_KEY_BYTES", "SessionKey", "is_glob"]
 
 # Long enough for `http:<uuid>` or a topic of a channel yet to come, short enough that a key stays a word: our own choice.
 MAX_KEY_BYTES = 400
@@ -49,5 +50,15 @@ class SessionKey:
             raise KeyFormError(f"{text!r} is not a session key: it must look like cli:default or telegram:12345{meant}")
         return cls(channel, chat_id)
 
+    def matches(self, pattern: str) -> bool:
+        """Whether a glob such as `telegram:*` means this key; a key that looks like a glob means itself."""
+        text = str(self)
+        return text == pattern or fnmatchcase(text, pattern)
+
     def __str__(self) -> str:
         return f"{self.channel}:{self.chat_id}"
+
+
+def is_glob(word: str) -> bool:
+    """Whether a word that somebody typed may stand for several keys."""
+    return any(sign in word for sign in "*?[")

@@ -242,8 +242,6 @@ async def test_what_came_of_it_takes_its_place(tmp_path: Path) -> None:
     assert await book.fired(wall) == [("minute", wall)]
     assert await book.fired(wall + timedelta(days=8)) == []
     assert [run.outcome for run in await book.history("minute")][-1:] == ["missed"]
-    assert await book.first_failure_on("minute", wall.date())
-    assert not await book.first_failure_on("minute", wall.date())
     assert await book.watermark("minute", "cli:a") is None
     await book.set_watermarks("minute", {"cli:a": 7})
     assert await book.watermark("minute", "cli:a") == 7

@@ -19,7 +19,7 @@ from nanochat.cli.menu.setup import doctor, init
 from nanochat.cli.menu.tail import tail
 from nanochat.cli.menu.telegram import telegram
 from nanochat.cli.menu.usage import usage
-from nanochat.cli.options import Program, State, load, program_options, secrets_of, settings
+from nanochat.cli.options import WORD, Program, State, load, program_options, secrets_of, settings
 
 __all__ = ["app"]
 
@@ -73,7 +73,7 @@ def run(context: click.Context) -> int:
 
 
 @app.command()
-@click.argument("subject", metavar="[SOURCE_ID|KEY]", required=False, default="")
+@click.argument("subject", metavar="[SOURCE_ID|KEY]", type=WORD, required=False, default="")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest last.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per message.")
 @program_options

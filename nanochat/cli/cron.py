@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import merge
@@ -19,6 +18,7 @@ from zoneinfo import ZoneInfo
 from nanochat import wake
 from nanochat.channels.terminal.words import clean
 from nanochat.cli.jobs import checked, from_settings
+from nanochat.cli.ledgers import ledger_of
 from nanochat.cli.places import LEDGER, WAKE, data_dir
 from nanochat.config import Config
 from nanochat.errors import CommandError, JobError
@@ -36,8 +36,7 @@ from nanochat.jobs import (
     source_id,
 )
 from nanochat.keys import SessionKey
-from nanochat.ledger import Ledger, Run, made_jobs, runs_of
-from nanochat.liveness import Presence
+from nanochat.ledger import Run, made_jobs, runs_of
 from nanochat.ports import Envelope
 
 __all__ = ["Wish", "add", "history", "list_jobs", "next_runs", "pause", "remove", "resume", "run_now"]
@@ -165,7 +164,7 @@ async def add(config: Config, wish: Wish) -> int:
     job = _job(config, wish, now, taken)
     if job.id in taken:
         raise JobError(job.id, "id", "another job has this id; nanochat cron remove takes one away")
-    async with _ledger(config) as ledger:
+    async with ledger_of(config) as ledger:
         await ledger.jobs.add(job)
     print(f"added {clean(job.id)}: {clean(describe(job))}")
     print(f"next: {', '.join(at_words(fire, job.zone) for fire in next_fires(job, now))}")
@@ -179,7 +178,7 @@ async def remove(config: Config, job_id: str) -> int:
         JobError: it stands in the settings.
         CommandError: there is none.
     """
-    async with _ledger(config) as ledger:
+    async with ledger_of(config) as ledger:
         was_there = await ledger.jobs.remove(job_id)
     if not was_there:
         _one(_known(config).jobs, job_id)
@@ -196,7 +195,7 @@ async def pause(config: Config, job_id: str) -> int:
         CommandError: there is none.
     """
     job = _one(_known(config).jobs, job_id)
-    async with _ledger(config) as ledger:
+    async with ledger_of(config) as ledger:
         await ledger.jobs.pause(job, datetime.now(UTC))
     print(f"paused {clean(job_id)}; nanochat cron resume {clean(job_id)} lets it fire again")
     wake.ring(data_dir(config) / WAKE)
@@ -212,7 +211,7 @@ async def resume(config: Config, job_id: str) -> int:
     """
     now = datetime.now(UTC)
     job = _one(_known(config).jobs, job_id)
-    async with _ledger(config) as ledger:
+    async with ledger_of(config) as ledger:
         await ledger.jobs.resume(job, now)
     if not job.enabled:
         raise JobError(job_id, "enabled", "is false in the settings file")
@@ -229,7 +228,7 @@ async def run_now(config: Config, job_id: str) -> int:
     """
     now = datetime.now(UTC)
     _one(_known(config).jobs, job_id)
-    async with _ledger(config) as ledger:
+    async with ledger_of(config) as ledger:
         await ledger.jobs.fire(job_id, now)
         envelope = Envelope(source_id(job_id, now), SessionKey("cron", job_id), body_of(job_id, now))
         await ledger.inbox.accept(envelope, now)
@@ -288,17 +287,6 @@ def _one(jobs: tuple[Job, ...], job_id: str) -> Job:
         if job.id == job_id:
             return job
     raise CommandError(f"there is no job {job_id!r}; nanochat cron list shows those there are")
-
-
-@asynccontextmanager
-async def _ledger(config: Config) -> AsyncIterator[Ledger]:
-    presence = Presence(data_dir(config) / "leases")
-    ledger = Ledger(data_dir(config) / LEDGER, presence)
-    try:
-        yield ledger
-    finally:
-        await ledger.close()
-        presence.leave()
 
 
 # --- showing ---------------------------------------------------------------------------------------------------------

@@ -22,9 +22,7 @@ from nanochat.keys import SessionKey
 from nanochat.nanobot import to_nanobot
 from nanochat.records import Record
 
-__all__ = ["FORMATS", "export"]
-
-FORMATS = ("md", "json", "nanobot")
+__all__ = ["export"]
 
 
 async def export(config: Config, key: SessionKey, form: str, to: Path | None) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanochat.channels.terminal.words import clean, counted
-from nanochat.cli.nanobot import IMPORTED, Conversion, Theirs, memory_files, opened_file, session_files
+from nanochat.cli.from_nanobot import IMPORTED, Conversion, Theirs, memory_files, opened_file, session_files
 from nanochat.cli.places import data_dir
 from nanochat.cli.progress import measured
 from nanochat.config import Config

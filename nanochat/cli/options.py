@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from nanochat.config import Config, Secrets
 
-__all__ = ["Program", "State", "load", "program_options", "secrets_of", "settings"]
+__all__ = ["WORD", "Program", "State", "load", "program_options", "secrets_of", "settings"]
 
 _C = TypeVar("_C", bound=Callable[..., object])
 
@@ -25,6 +25,17 @@ _C = TypeVar("_C", bound=Callable[..., object])
 _WITH_VALUE = ("--config", "--data-dir")
 
 _FLAGS = ("--debug", "--version", "-h", "--help")
+
+
+class _Word(click.ParamType[str]):
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value.encode(errors="surrogateescape").decode(errors="replace")
+
+
+WORD = _Word()
+"""What somebody typed, as text: bytes that are none arrive as halves of characters, which no file of ours can hold."""
 
 
 @dataclass(slots=True)

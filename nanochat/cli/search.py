@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo
 
 from nanochat.channels.terminal.words import clean, dim
@@ -23,12 +22,10 @@ from nanochat.cli.progress import Bar
 from nanochat.config import Config
 from nanochat.doors import Found, Query
 from nanochat.errors import SettingError
-from nanochat.keys import SessionKey
+from nanochat.keys import SessionKey, is_glob
 from nanochat.search import Marker, Progress, SearchIndex
 
 __all__ = ["Wish", "search"]
-
-_GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ async def search(config: Config, wish: Wish) -> int:
 
 def _query(wish: Wish, now: datetime) -> Query:
     for key in wish.keys:
-        if not _GLOB & {*key}:
+        if not is_glob(key):
             SessionKey.parse(key)  # what can be no key is a slip of the keyboard, not a session without hits
     since = moment_of("--since", wish.since, now, days=0)
     until = moment_of("--until", wish.until, now, days=1)
@@ -97,16 +94,12 @@ async def _nothing(config: Config, wish: Wish) -> str:
         keys = [brief.key for brief in await store.list()] if wish.keys else []
     finally:
         await store.close()
-    stranger = next((wanted for wanted in wish.keys if not any(_is_like(str(key), wanted) for key in keys)), None)
+    stranger = next((wanted for wanted in wish.keys if not any(key.matches(wanted) for key in keys)), None)
     if stranger is None:
         return f"nothing found for {wish.words}"
-    if _GLOB & {*stranger}:
+    if is_glob(stranger):
         return f"no session matches {stranger}; nanochat sessions lists them"
     return str(unknown_among(config, keys, SessionKey.parse(stranger)))
-
-
-def _is_like(key: str, wanted: str) -> bool:
-    return key == wanted or fnmatchcase(key, wanted)
 
 
 # --- what is shown -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -37,7 +36,7 @@ async def list_sessions(config: Config, globs: Sequence[str], limit: int | None,
         briefs = await store.list()
     finally:
         await store.close()
-    shown = [brief for brief in briefs if not globs or any(_matches(brief.key, glob) for glob in globs)][:limit]
+    shown = [brief for brief in briefs if not globs or any(brief.key.matches(glob) for glob in globs)][:limit]
     if as_json:
         for brief in shown:
             print(json.dumps(_fields(brief)))
@@ -59,10 +58,6 @@ async def list_sessions(config: Config, globs: Sequence[str], limit: int | None,
         preview = " ".join(clean(brief.preview).split())[:_PREVIEW_CHARS]
         print(head + (preview[: max(0, columns - len(head))] if columns else preview))
     return 0
-
-
-def _matches(key: SessionKey, glob: str) -> bool:
-    return str(key) == glob or fnmatchcase(str(key), glob)
 
 
 def check_sessions(config: Config, key: SessionKey | None, *, as_json: bool) -> int:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo
 
 from nanochat.channels.terminal.words import clean
@@ -25,12 +24,10 @@ from nanochat.cli.rows import Json, Log, manner, time_of
 from nanochat.config import Config
 from nanochat.doors import Line
 from nanochat.errors import StoreError
-from nanochat.keys import SessionKey
+from nanochat.keys import SessionKey, is_glob
 from nanochat.store import FileStore, LastLines
 
 __all__ = ["Wish", "tail"]
-
-_GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ class _Choice:
 
     @classmethod
     def of(cls, words: Sequence[str]) -> _Choice:
-        globs = tuple(word for word in words if _GLOB & {*word})
+        globs = tuple(filter(is_glob, words))
         return cls(tuple(SessionKey.parse(word) for word in words if word not in globs), globs)
 
     def wants(self, key: SessionKey) -> bool:
@@ -96,11 +93,11 @@ class _Choice:
 
     def missing(self, found: dict[SessionKey, int]) -> list[str]:
         """The words for which there is no session."""
-        globs = [glob for glob in self.globs if not any(fnmatchcase(str(key), glob) for key in found)]
+        globs = [glob for glob in self.globs if not any(key.matches(glob) for key in found)]
         return [*(str(key) for key in dict.fromkeys(self.keys) if key not in found), *globs]
 
     def _matches(self, key: SessionKey) -> bool:
-        return any(fnmatchcase(str(key), glob) or str(key) == glob for glob in self.globs)
+        return any(map(key.matches, self.globs))
 
 
 async def _print_newest(

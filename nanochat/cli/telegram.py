@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 from nanochat.channels.terminal.words import clean
+from nanochat.cli.ledgers import ledger_of
 from nanochat.cli.places import LEDGER, data_dir
 from nanochat.config import Config
-from nanochat.ledger import Ledger, Pairing, people
-from nanochat.liveness import Presence
+from nanochat.ledger import Pairing, people
 
 __all__ = ["pair", "pairings", "revoke"]
 
@@ -26,7 +25,7 @@ async def pair(config: Config, code: str) -> int:
     Raises:
         CommandError: no such code is out.
     """
-    async with _ledger(config) as ledger:
+    async with ledger_of(config) as ledger:
         person = await ledger.pairings.pair(code)
     print(f"{clean(person.name)} ({person.user_id}) may talk to the bot now")
     return 0
@@ -34,7 +33,7 @@ async def pair(config: Config, code: str) -> int:
 
 def pairings(config: Config, *, as_json: bool) -> int:
     """Print everybody who was let in or holds a code; changes nothing. Returns the exit code."""
-    now = datetime.now(UTC)
+    now, zone = datetime.now(UTC), ZoneInfo(config.timezone)
     known = [p for p in people(data_dir(config) / LEDGER) if p.paired_at is not None or p.is_pending(now)]
     if as_json:
         for person in known:
@@ -44,7 +43,7 @@ def pairings(config: Config, *, as_json: bool) -> int:
         print("nanochat: nobody is paired; whoever writes to the bot is given a code", file=sys.stderr)
     for person in known:
         if person.paired_at is not None:
-            how = f"paired {person.paired_at.astimezone():%Y-%m-%d %H:%M}"
+            how = f"paired {person.paired_at.astimezone(zone):%Y-%m-%d %H:%M}"
         else:
             how = f"waits; to let in: nanochat telegram pair {person.code}"
         print(f"{person.user_id:>12}  {clean(person.name)}  {how}")
@@ -53,7 +52,7 @@ def pairings(config: Config, *, as_json: bool) -> int:
 
 async def revoke(config: Config, user_id: int) -> int:
     """Let a person in no longer. Returns the exit code."""
-    async with _ledger(config) as ledger:
+    async with ledger_of(config) as ledger:
         was_known = await ledger.pairings.revoke(user_id)
     listed = [
         name for name, ids in (("telegram.allow", config.telegram.allow), ("owner", config.owner)) if user_id in ids
@@ -65,17 +64,6 @@ async def revoke(config: Config, user_id: int) -> int:
     elif not was_known:
         print(f"nanochat: {user_id} is not paired; nanochat telegram pairings lists who is", file=sys.stderr)
     return 0 if was_known and not listed else 1
-
-
-@asynccontextmanager
-async def _ledger(config: Config) -> AsyncIterator[Ledger]:
-    presence = Presence(data_dir(config) / "leases")
-    ledger = Ledger(data_dir(config) / LEDGER, presence)
-    try:
-        yield ledger
-    finally:
-        await ledger.close()
-        presence.leave()
 
 
 def _fields(person: Pairing) -> dict[str, object]:

@@ -22,7 +22,6 @@ from nanochat.config import Config
 from nanochat.doors import TurnPoint
 from nanochat.errors import SettingError, StoreError
 from nanochat.keys import SessionKey
-from nanochat.ledger.story import spent_on
 from nanochat.store import Disk
 from nanochat.store.ends import points_of
 from nanochat.store.inventory import Inventory, Kept, inventory
@@ -278,6 +277,8 @@ def _print_notes(total: Sum, is_plot: bool) -> None:
 def _print_caps(config: Config, today: date, session_usd: dict[str, float], key: SessionKey | None) -> None:
     per_day, per_session = config.limits.usd_per_day, config.limits.usd_per_session
     if per_day:
+        from nanochat.ledger.story import spent_on
+
         spent = spent_on(data_dir(config) / LEDGER, today)
         _print_beneath(f"today, all sessions: {_of_cap(spent, per_day)}, limits.usd_per_day")
     if per_session and session_usd:

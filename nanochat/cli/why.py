@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from nanochat.channels.terminal.words import clean
 from nanochat.cli.places import LEDGER, data_dir
@@ -34,18 +35,19 @@ _STATES = {
 def why(config: Config, subject: str, limit: int, *, as_json: bool) -> int:
     """Print the newest rows of a source or a session, or of all; changes nothing. Returns the exit code."""
     found = stories(data_dir(config) / LEDGER, subject, limit)
+    zone = ZoneInfo(config.timezone)
     if not found:
         asked = subject or "any message"
         print(f"nanochat: nothing is known of {clean(asked)}; messages are known for {KEPT_DAYS} days", file=sys.stderr)
         return 1 if subject else 0
     for story in found:
-        print(json.dumps(_fields(story)) if as_json else _line(story))
+        print(json.dumps(_fields(story)) if as_json else _line(story, zone))
     return 0
 
 
-def _line(story: Story) -> str:
+def _line(story: Story, zone: ZoneInfo) -> str:
     parts = [
-        story.accepted_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        story.accepted_at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S"),
         clean(story.source_id),
         clean(story.key),
         _STATES.get(story.state, story.state),

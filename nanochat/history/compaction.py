@@ -67,8 +67,6 @@ class Plan:
     reason: Reason
     dropped: int
     messages: int
-    tokens_before: int
-    tokens_after: int
 
 
 def plan(
@@ -114,7 +112,7 @@ def plan(
     dropped = sum(exchange.messages for exchange in sizes.exchanges[:drop])
     former = window(records).compact
     before = former.messages if former else 0
-    return Plan(first.start, first.n, reason, dropped, before + dropped, sizes.total_tokens, left_tokens)
+    return Plan(first.start, first.n, reason, dropped, before + dropped)
 
 
 def _fewest(sizes: Measure, goal_tokens: int, goal_messages: int, *, at_least: int) -> int:

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from nanochat.errors import JobError
@@ -224,18 +224,6 @@ class Jobs:
     async def history(self, job_id: str = "", limit: int = 20) -> list[Run]:
         """The newest runs, oldest first: of one job, or, with an empty id, of all."""
         return await self._database.run(lambda database: read_runs(database, job_id, limit))
-
-    async def first_failure_on(self, job_id: str, day: date) -> bool:
-        """Whether the recipients are to be told of a failure: once a day, whoever asks first."""
-        changed = await self._database.run(
-            lambda database: (
-                database.execute(
-                    "UPDATE job_states SET failure_told = ? WHERE id = ? AND failure_told <> ?",
-                    (day.isoformat(), job_id, day.isoformat()),
-                ).rowcount
-            )
-        )
-        return changed > 0
 
     # --- how far a summary has read ----------------------------------------------------------------------------------
 

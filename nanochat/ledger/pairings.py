@@ -132,6 +132,8 @@ class Pairings:
 
 def read_pairings(database: sqlite3.Connection) -> list[Pairing]:
     """Everybody, in the order of the offers."""
+    if not database.execute("PRAGMA table_info(pairings)").fetchall():  # nobody has written the file yet
+        return []
     rows = database.execute("SELECT user_id, name, code, offered_at, paired_at FROM pairings ORDER BY offered_at")
     return [
         Pairing(

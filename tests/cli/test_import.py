@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanochat.cli.nanobot import Conversion, opened_file
+from nanochat.cli.from_nanobot import Conversion, opened_file
 from nanochat.errors import NotWritten
 from nanochat.keys import SessionKey
 from nanochat.records import Compact, Message, Record, Snapshot

@@ -81,6 +81,27 @@ def test_an_unknown_one(nanochat: Nanochat, tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("why",), ("cron", "history"), ("cron", "next"), ("cron", "remove"), ("telegram", "pair")],
+    ids=lambda command: " ".join(command),
+)
+def test_bytes_that_are_no_text(nanochat: Nanochat, command: tuple[str, ...]) -> None:
+    """They name nothing that there is, and are told so in one line."""
+    ran = nanochat(*command, "tea\udcff")
+    assert (ran.code, ran.out) == (1, "")
+    assert len(ran.err.splitlines()) == 1
+    assert "internal error" not in ran.err
+
+
+def test_a_ledger_that_nobody_has_written(nanochat: Nanochat, tmp_path: Path) -> None:
+    """An empty file is one in which nothing stands."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ledger.db").touch()
+    assert nanochat("telegram", "pairings").code == 0
+    assert nanochat("why").code == 0
+
+
 def test_a_terminals_message(nanochat: Nanochat) -> None:
     """It is told of as well."""
     nanochat("-m", "hi")

@@ -51,7 +51,6 @@ class Poll:
         self._clock = clock
         self._wait_s = patience.backoff_s
         self._answered_at = clock()
-        self.rebuilt = 0
 
     async def run(self, take: Take) -> None:
         """Hand every update to `take`, in order.
@@ -111,7 +110,6 @@ class Poll:
     async def _rebuild(self) -> None:
         """Sends do not count: a bot that can talk may be deaf all the same."""
         _log.warning("telegram: no answer to polling for %.0f s; building new connections", self._patience.deaf_s)
-        self.rebuilt += 1
         await self._wire.close()
         self._heard()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nanochat.cli.options import program_options, settings
+from nanochat.cli.options import WORD, program_options, settings
 
 __all__ = ["cron"]
 
@@ -37,7 +37,7 @@ def _list_jobs(context: click.Context, as_json: bool) -> int:
 
 
 @cron.command("next")
-@click.argument("job_id", metavar="[ID]", required=False, default="")
+@click.argument("job_id", metavar="[ID]", type=WORD, required=False, default="")
 @click.option("-n", "--count", type=click.IntRange(min=1), default=10, show_default=True, help="How many.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per fire.")
 @program_options
@@ -51,7 +51,7 @@ def next_fires(context: click.Context, job_id: str, count: int, as_json: bool) -
 
 
 @cron.command("history")
-@click.argument("job_id", metavar="[ID]", required=False, default="")
+@click.argument("job_id", metavar="[ID]", type=WORD, required=False, default="")
 @click.option("-n", "--count", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest last.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per fire.")
 @program_options
@@ -65,16 +65,22 @@ def job_history(context: click.Context, job_id: str, count: int, as_json: bool) 
 
 
 @cron.command("add")
-@click.option("--id", "job_id", metavar="ID", default="", help="Its name; default: from its text.")
-@click.option("--cron", "fields", metavar="FIELDS", default="", help="When: '0 8 * * mon-fri', or @daily.")
-@click.option("--every", metavar="DISTANCE", default="", help="When: 90s, 15m, 2h or 1d, counted from now.")
-@click.option("--at", metavar="TIME", default="", help="When, once: 2026-12-24T18:00.")
-@click.option("--timezone", metavar="ZONE", default="", help="The zone of --cron and --at; default: the settings'.")
-@click.option("--text", metavar="TEXT", default="", help="Deliver this as it stands.")
-@click.option("--prompt", metavar="TEXT", default="", help="Ask the assistant this; for a summary, what to look for.")
+@click.option("--id", "job_id", metavar="ID", type=WORD, default="", help="Its name; default: from its text.")
+@click.option("--cron", "fields", metavar="FIELDS", type=WORD, default="", help="When: '0 8 * * mon-fri', or @daily.")
+@click.option("--every", metavar="DISTANCE", type=WORD, default="", help="When: 90s, 15m, 2h or 1d, counted from now.")
+@click.option("--at", metavar="TIME", type=WORD, default="", help="When, once: 2026-12-24T18:00.")
+@click.option(
+    "--timezone", metavar="ZONE", type=WORD, default="", help="The zone of --cron and --at; default: the settings'."
+)
+@click.option("--text", metavar="TEXT", type=WORD, default="", help="Deliver this as it stands.")
+@click.option(
+    "--prompt", metavar="TEXT", type=WORD, default="", help="Ask the assistant this; for a summary, what to look for."
+)
 @click.option("--summary", "sources", metavar="SOURCE", multiple=True, help="Sum up a session or glob: telegram:*.")
 @click.option("--deliver-to", metavar="KEY", multiple=True, help="Who gets it: telegram:77; without, it is recorded.")
-@click.option("--missed", metavar="POLICY", default="once", show_default=True, help="once, skip, or within:30m.")
+@click.option(
+    "--missed", metavar="POLICY", type=WORD, default="once", show_default=True, help="once, skip, or within:30m."
+)
 @click.option("--quiet", is_flag=True, help="A summary of nothing new says nothing.")
 @program_options
 @click.pass_context
@@ -91,7 +97,7 @@ def add_job(context: click.Context, /, **typed: Any) -> int:  # Any: the options
 
 
 @cron.command("remove")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", type=WORD)
 @program_options
 @click.pass_context
 def remove_job(context: click.Context, job_id: str) -> int:
@@ -105,7 +111,7 @@ def remove_job(context: click.Context, job_id: str) -> int:
 
 
 @cron.command("pause")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", type=WORD)
 @program_options
 @click.pass_context
 def pause_job(context: click.Context, job_id: str) -> int:
@@ -119,7 +125,7 @@ def pause_job(context: click.Context, job_id: str) -> int:
 
 
 @cron.command("resume")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", type=WORD)
 @program_options
 @click.pass_context
 def resume_job(context: click.Context, job_id: str) -> int:
@@ -133,7 +139,7 @@ def resume_job(context: click.Context, job_id: str) -> int:
 
 
 @cron.command("run")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", type=WORD)
 @program_options
 @click.pass_context
 def run_job(context: click.Context, job_id: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nanochat.cli.options import program_options, settings
+from nanochat.cli.options import WORD, program_options, settings
 
 __all__ = ["telegram"]
 
@@ -19,7 +19,7 @@ def telegram() -> None:
 
 
 @telegram.command()
-@click.argument("code")
+@click.argument("code", type=WORD)
 @program_options
 @click.pass_context
 def pair(context: click.Context, code: str) -> int:
