@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
+import socket
 import stat
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,14 +43,20 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(directory: Path, api: FakeMessagesAPI, token: str = TOKEN, **settings: str) -> AsyncIterator[Daemon]:
+async def daemon(
+    directory: Path, api: FakeMessagesAPI, token: str = TOKEN, descriptors: int = 1024, **settings: str
+) -> AsyncIterator[Daemon]:
     """Up and listening; killed at the end, if it has not ended."""
     environ = {name: value for name, value in os.environ.items() if name.startswith(("PATH", "PYTHON", "HOME"))}
     environ |= {"ANTHROPIC_API_KEY": "test-key", "ANTHROPIC_BASE_URL": api.url, "NANOCHAT_HTTP__ENABLED": "true"}
     environ |= {"NANOCHAT_HTTP__PORT": "0", "NANOCHAT_HTTP_TOKEN": token}
     environ |= {f"NANOCHAT_{name.upper()}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *("-m", "nanochat", "run", "--data-dir", str(directory)), env=environ, stderr=PIPE
+        sys.executable,
+        *("-m", "nanochat", "run", "--data-dir", str(directory)),
+        env=environ,
+        stderr=PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors)),
     )
     try:
         async with asyncio.timeout(STEP_S):
@@ -203,6 +211,26 @@ async def test_without_a_token_there_is_a_socket_for_one_user(tmp_path: Path) ->
         assert health["channels"]["http"]["up"]
         assert await one.end() == 0
         assert not path.exists()
+
+
+async def test_a_crowd_that_says_nothing_takes_no_more_than_its_part(tmp_path: Path) -> None:
+    """More connections than there are descriptors: the daemon has some left to work with, and goes on when they are gone."""
+    async with FakeMessagesAPI() as api, daemon(tmp_path, api, descriptors=120) as one:
+        address = (one.client.base_url.host, one.client.base_url.port or 0)
+        with ExitStack() as crowd:
+            for _ in range(150):
+                crowd.enter_context(socket.create_connection(address))
+            async with asyncio.timeout(STEP_S):
+                while (await one.client.get("/health", headers={"Connection": "close"})).status_code != 503:
+                    pass
+            assert len(os.listdir(f"/proc/{one.process.pid}/fd")) < 100
+        async with asyncio.timeout(STEP_S):
+            while (said := await one.say("hi")).status_code == 503:
+                pass
+        assert said.status_code == 200
+        assert await one.end() == 0
+        assert one.process.stderr is not None
+        assert b"Too many open files" not in await one.process.stderr.read()
 
 
 async def test_silent_sessions_are_put_away(tmp_path: Path) -> None:

@@ -81,10 +81,10 @@ class Premises:
         settings: HttpSettings | None = None,
         limits: Limits | None = None,
         model: Model | None = None,
-        keep_alive_s: float = 15.0,
+        **http: Any,  # Any: fields of `HttpSettings`
     ) -> None:
         self.settings = settings or HttpSettings("127.0.0.1", 0, TOKEN, directory / "http.sock")
-        self.settings = replace(self.settings, keep_alive_s=keep_alive_s)
+        self.settings = replace(self.settings, **http)
         self.entrance = _Entrance()
         self.store = FileStore(directory / "sessions")
         self.catalog = Catalog(SessionManager(self.store), self.store, budget_tokens=16000)

@@ -78,10 +78,12 @@ async def test_new_posted_again_is_the_same_session(client: httpx.AsyncClient) -
     assert events[0][0].data["key"] == events[1][0].data["key"]
 
 
-async def test_a_session_that_is_called_new_keeps_its_whole_key(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("name", ["new", ".", ".."])
+async def test_an_id_that_means_something_else_is_a_whole_key(client: httpx.AsyncClient, name: str) -> None:
     """What is told as its id names it again."""
-    answer = (await client.post("/chat/http%3Anew", json={"message": "hi"})).json()
-    assert (answer["session_id"], answer["key"]) == ("http:new", "http:new")
+    answer = (await client.post(f"/chat/http%3A{name}", json={"message": "hi"})).json()
+    assert (answer["session_id"], answer["key"]) == (f"http:{name}", f"http:{name}")
+    assert (await client.get(f"/sessions/{answer['session_id']}/history")).json()["key"] == f"http:{name}"
 
 
 async def test_commands_are_messages(client: httpx.AsyncClient) -> None:

@@ -156,6 +156,19 @@ async def test_what_cannot_be_told_leaves_nothing(doors: Doors, desk: Desk, feed
     assert len(doors.begun) == 1
 
 
+@pytest.mark.parametrize(
+    ("row", "begun"), [(None, 2), (Known(KEY, is_open=True, digest=POST.digest), 1)], ids=["not written", "written"]
+)
+async def test_what_a_disk_refused_is_begun_again(doors: Doors, desk: Desk, row: Known | None, begun: int) -> None:
+    """Unless it had been written down: then it failed, and whoever asks again hears so."""
+    feed, _ = await desk.take(POST)
+    feed(TurnFailed("no space left", kind="store"))
+    doors.row = row
+    again, restarted = await desk.take(POST)
+    assert len(doors.begun) == begun
+    assert (again is feed, restarted is not None) == (begun == 1, begun == 1)
+
+
 async def test_another_message_of_before_leaves_nothing(doors: Doors, desk: Desk, feeds: Feeds) -> None:
     """It is refused, and what is told of the first is still told."""
     doors.row = Known(KEY, is_open=True, digest="another")

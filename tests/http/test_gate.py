@@ -118,6 +118,78 @@ def test_the_configured_host_is_one_of_them() -> None:
     assert "::1" in loopback_names("[::1]")
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("http://localhost:1/health", 200), ("HTTP://127.0.0.1/health", 200), ("http://evil.example/health", 421)],
+)
+async def test_a_whole_address_is_a_target_too(client: httpx.AsyncClient, target: str, status: int) -> None:
+    """And the host that it names is the one that counts."""
+    request = f"GET {target} HTTP/1.1\r\nHost: {'localhost' if status == 421 else 'evil.example'}\r\n\r\n"
+    assert (await _begin_of(client, request)).startswith(f"HTTP/1.1 {status}".encode())
+
+
+async def test_who_speaks_an_older_http_need_not_name_a_host(client: httpx.AsyncClient) -> None:
+    """No browser does, whose pages the names keep out."""
+    assert (await _begin_of(client, "GET /health HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_refused_host_is_told_a_name_that_works(client: httpx.AsyncClient) -> None:
+    """Which everybody knows."""
+    answer = await client.get("/health", headers={"Host": "evil.example"})
+    assert "ask for localhost" in answer.json()["detail"]
+
+
+async def _begin_of(client: httpx.AsyncClient, request: str) -> bytes:
+    reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    writer.write(request.encode())
+    begin = await reader.readuntil(b"\r\n")
+    writer.close()
+    return begin
+
+
+# --- HEAD ---------------------------------------------------------------------------------------------------------------
+
+
+@open_route
+async def test_head_is_get_without_what_it_tells(stranger: httpx.AsyncClient, method: str, path: str) -> None:
+    """With the same headers, to the same people."""
+    told, head = await stranger.request(method, path), await stranger.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert _kept(head) == _kept(told)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES, ids=[" ".join(route) for route in ROUTES])
+async def test_head_is_for_who_may_get(
+    stranger: httpx.AsyncClient, client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    """It tells a stranger nothing, waits for nothing, and is not taken where GET is not."""
+    assert (await stranger.head(path)).status_code == 401
+    answer = await client.head(path)
+    assert answer.status_code == (405 if method != "GET" else 404 if path.endswith(("history", "stats")) else 200)
+    assert answer.headers.get("allow") in (None, "POST", "DELETE")
+
+
+async def test_head_of_a_stream_is_over_at_once(client: httpx.AsyncClient) -> None:
+    """The connection is free for what is asked next."""
+    reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    head = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    writer.write(f"HEAD /sessions/a/live HTTP/1.1\r\n{head}\r\n".encode())
+    assert b"text/event-stream" in await reader.readuntil(b"\r\n\r\n")
+    writer.write(f"GET /health HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode())
+    assert (await reader.read()).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_what_may_be_got_says_so(client: httpx.AsyncClient) -> None:
+    """To who asks otherwise."""
+    answer = await client.post("/sessions", json={})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+def _kept(answer: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name != "date"}
+
+
 # --- bodies -------------------------------------------------------------------------------------------------------------
 
 
@@ -138,6 +210,15 @@ async def test_a_body_that_does_not_say_how_long_it_is_is_counted(client: httpx.
 
     answer = await client.post("/chat/a", content=much(), headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["kind"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize("path", ["/chat/a", "/chat/stream/a"])
+async def test_a_message_that_is_too_long_for_its_line_is_refused_too(client: httpx.AsyncClient, path: str) -> None:
+    """Where the body is just short enough; nothing is begun."""
+    body = b'{"message": "' + b"x" * (8 * 1024 * 1024 - 100) + b'"}'
+    answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["kind"]) == (413, "too_large")
+    assert (await client.get("/sessions")).json()["total"] == 0
 
 
 async def test_a_client_that_leaves_within_its_body_leaves_nothing(

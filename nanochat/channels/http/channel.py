@@ -14,6 +14,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from nanochat.channels.http.connections import most_connections
 from nanochat.channels.http.desk import Desk
 from nanochat.channels.http.feeds import Feed, Feeds
 from nanochat.channels.http.gate import Gate, loopback_names
@@ -37,7 +38,8 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 class HttpSettings:
     """What the channel is told. Without a `token` it is reached by the socket file only, which one user can open.
 
-    `limit_bytes` is the longest body, which no line of a session may exceed either; `keep_alive_s` how long a stream is silent.
+    `limit_bytes` is the longest body, which no line of a session may exceed either; `keep_alive_s` how long a stream is silent;
+    `head_s` how long a client may take to ask, once it is connected; without `most_connections` it is what descriptors allow.
     """
 
     host: str
@@ -46,6 +48,8 @@ class HttpSettings:
     socket_path: Path
     limit_bytes: int = 8 * 1024 * 1024
     keep_alive_s: float = 15.0
+    head_s: float = 20.0
+    most_connections: int | None = None
 
 
 class Http:
@@ -85,7 +89,15 @@ class Http:
         listening = await self._listen()
         ending = asyncio.Event()
         try:
-            await serve(self._app(ending), listening.sockets, ending, self._feeds.hang_up, lambda: self._up(listening))
+            await serve(
+                self._app(ending),
+                listening.sockets,
+                ending,
+                self._feeds.hang_up,
+                lambda: self._up(listening),
+                head_s=self._settings.head_s,
+                most_connections=self._settings.most_connections or most_connections(),
+            )
         finally:
             self.listening.clear()
             listening.close()

@@ -81,7 +81,9 @@ class Desk:
             feed = self._feeds.find(source_id)
             if feed is not None and feed.digest:
                 _check(feed.digest, post)
-                return feed, _restarted(feed)
+                if not await self._was_never_written(feed):
+                    return feed, _restarted(feed)
+                feed = None
             # Before it is asked: what a crash cut short may be gone on with at any moment, and is then told to this feed.
             feed = feed or self._feeds.open(post.key, source_id)
             try:
@@ -100,6 +102,13 @@ class Desk:
             known = await self._turns.known(feed.source_id)
             if known is not None and not known.is_open and not feed.has_begun:
                 await self._retell(_named(feed, self._clock()), feed, known)
+
+    async def _was_never_written(self, feed: Feed) -> bool:
+        """Whether a message failed for want of a disk before it could be written down: posted again, it is begun."""
+        end = feed.end
+        if not isinstance(end, TurnFailed) or end.kind != "store" or end.kept:
+            return False
+        return await self._turns.known(feed.source_id) is None
 
     async def _look_up(self, post: Post, feed: Feed) -> tuple[Feed, Restarted | None]:
         known = None if post.idempotency_key is None else await self._turns.known(feed.source_id)

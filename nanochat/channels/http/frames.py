@@ -14,11 +14,14 @@ from typing import TypeAlias
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["EVENT_STREAM", "EventStream", "Write", "Writer", "comment", "frame", "gone"]
+__all__ = ["EVENT_STREAM", "KEEP_ALIVE", "PART_BYTES", "EventStream", "Write", "Writer", "comment", "frame", "gone"]
 
 EVENT_STREAM = "text/event-stream"
 
 KEEP_ALIVE = b": keep-alive\n\n"
+
+# What is handed over at once: more than this is kept here while a reader does not read, and not a second time by its connection.
+PART_BYTES = 64 * 1024
 
 # What a reader's own line breaks would be taken for.
 _BREAKS = re.compile("\r\n|\r|\n")
@@ -77,9 +80,14 @@ class EventStream(Response):
         self._was_written = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        whole = asyncio.Lock()  # a comment would be taken for a part of the frame that it came into
+
         async def write(frames: bytes) -> None:
             self._was_written = True
-            await send({"type": "http.response.body", "body": frames, "more_body": True})
+            async with whole:
+                for begin in range(0, len(frames), PART_BYTES):
+                    part = frames[begin : begin + PART_BYTES]
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
 
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with asyncio.TaskGroup() as group:

@@ -49,7 +49,7 @@ def loopback_names(host: str) -> frozenset[str]:
 class Gate:
     """Stands before an app. Without a `token` everybody is trusted; without `hosts` every host is.
 
-    `open_paths` are told to whoever asks with GET.
+    `open_paths` are told to whoever asks with GET. HEAD is GET without what it tells: no route has to know of it.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        is_head = scope["method"] == "HEAD"
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -77,10 +78,15 @@ class Gate:
                 defaults = [(name, value) for name, value in _DEFAULTS.items() if name not in said]
                 date = (b"date", formatdate(usegmt=True).encode())
                 message["headers"] = [*message["headers"], *defaults, date]
-            await send(message)
+                await send(message)
+                if is_head:  # a stream learns by this that nobody listens
+                    await send({"type": "http.response.body", "body": b""})
+            elif not is_head:
+                await send(message)
 
-        scope = {**scope, "path": _path(scope["raw_path"])}
-        problem = self._misdirected(scope) or self._untrusted(scope) or self._too_long(scope)
+        host, raw_path = _target(scope["raw_path"])
+        scope = {**scope, "method": "GET" if is_head else scope["method"], "path": _path(raw_path)}
+        problem = self._misdirected(scope, host) or self._untrusted(scope) or self._too_long(scope)
         body = b""
         if problem is None:
             taken = await self._read(receive)
@@ -92,16 +98,16 @@ class Gate:
             return
         await self._app(scope, _replayed(body, receive), send_with_headers)
 
-    def _misdirected(self, scope: Scope) -> Problem | None:
+    def _misdirected(self, scope: Scope, host: bytes | None) -> Problem | None:
         """A page elsewhere may have its name resolve to this machine; its browser still says the name."""
         if not self._hosts:
             return None
-        named = _header(scope, b"host")
+        named = _header(scope, b"host") if host is None else [host]
+        if not named and scope["http_version"] == "1.0":
+            return None  # no browser speaks it
         if len(named) == 1 and _without_port(named[0].decode("latin-1")).lower() in self._hosts:
             return None
-        return Problem(
-            421, "host", f"this host is not served here: ask for {min(self._hosts, key=len)}, or set http.host"
-        )
+        return Problem(421, "host", "this host is not served here: ask for localhost, or set http.host")
 
     def _untrusted(self, scope: Scope) -> Problem | None:
         shown = _header(scope, b"authorization")
@@ -163,6 +169,14 @@ async def _refuse(problem: Problem, send: Send) -> None:
     pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
+
+
+def _target(raw: bytes) -> tuple[bytes | None, bytes]:
+    """The host that a target names, if it does, and its path: RFC 9112 §3.2.2 has a client say all of an address to a proxy."""
+    if not raw.lower().startswith(b"http://"):
+        return None, raw
+    host, slash, path = raw[len(b"http://") :].partition(b"/")
+    return host, slash + path or b"/"
 
 
 def _path(raw: bytes) -> str:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nanochat.channels.http.problems import Problem, Refused, of_error
+from nanochat.channels.http.shapes import FORMS
 from nanochat.errors import NanochatError
 
 __all__ = ["answer", "handle", "in_words"]
@@ -29,7 +30,7 @@ _WORDS = {
     "string_type": "must be text",
     "string_unicode": "holds half of a character",
     "string_too_short": "must not be empty",
-    "string_pattern_mismatch": "is not of the form that it takes: {pattern}",
+    "string_too_long": "must be at most {max_length} characters long",
     "model_attributes_type": "must be a JSON object",
     "model_type": "must be a JSON object",
     "dict_type": "must be a JSON object",
@@ -77,7 +78,11 @@ def handle(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:
         kind, words = _STATUS_WORDS.get(error.status_code, ("request", error.detail.lower()))
-        return answer(Problem(error.status_code, kind, words, headers=dict(error.headers or {})))
+        headers = {
+            name.lower(): value.replace("GET", "GET, HEAD") if name.lower() == "allow" else value
+            for name, value in (error.headers or {}).items()
+        }
+        return answer(Problem(error.status_code, kind, words, headers=headers))
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, __: Exception) -> Response:
@@ -98,8 +103,9 @@ def _one(error: Any) -> str:  # Any: as above
     if error["type"] == "json_invalid":
         return "the body is not JSON"
     name = ".".join(place)[:80] or "the body"
-    words = _WORDS.get(error["type"])
-    return f"{name}: {words.format(**error.get('ctx', {})) if words else str(error['msg'])[:1].lower() + str(error['msg'])[1:]}"
+    context = error.get("ctx", {})
+    words = FORMS.get(context["pattern"]) if error["type"] == "string_pattern_mismatch" else _WORDS.get(error["type"])
+    return f"{name}: {words.format(**context) if words else str(error['msg'])[:1].lower() + str(error['msg'])[1:]}"
 
 
 def _is_of_body(errors: Sequence[Any]) -> bool:  # Any: as above

@@ -6,6 +6,7 @@ Knows what each route asks of the daemon's doors. Does not know who may ask (`ga
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -19,6 +20,8 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, S
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from nanochat.channels.http import docs, shapes
 from nanochat.channels.http.answers import channel_shapes, message_shape, row_shape, stats_shape
@@ -33,6 +36,7 @@ from nanochat.doors import Follow, Health, Line, Sessions
 from nanochat.errors import NanochatError
 from nanochat.events import TurnFailed
 from nanochat.keys import SessionKey
+from nanochat.records import MAX_LINE_BYTES
 
 __all__ = ["OPEN_PATHS", "Doors", "build"]
 
@@ -47,6 +51,9 @@ FAREWELL_S = 0.5
 _NEW = "new"
 _AT_ONCE = (409, 422, 429, 503)
 _MAX_N = 2**53 - 1
+
+# What a line has beside the text.
+_FIELDS_BYTES = 1024
 
 # What somebody who has hung up is not told.
 _GONE = Problem(503, "gone", "the client has hung up")
@@ -101,7 +108,7 @@ async def _posted_key(
         Header(
             min_length=1,
             max_length=255,
-            pattern=r"^[\x20-\x7e]+$",
+            pattern=shapes.PRINTABLE,
             description="Names this message: posted again under the same key, it is not begun again.",
         ),
     ] = None,
@@ -142,35 +149,78 @@ _PROBLEMS: Mapping[int, str] = {
     429: "A limit is reached; `Retry-After` says for how long, where that is known.",
     500: "Something went wrong inside nanochat; the log tells more.",
     502: "The model could not be reached, or refused.",
-    503: "A file cannot be used, or the daemon is ending.",
+    503: "A file cannot be used, too many are connected, or the daemon is ending.",
 }
-_EVERYWHERE = (401, 421, 500)
+_EVERYWHERE = (401, 421, 500, 503)
+
+# What stands above an answer beside its media type.
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    200: {"X-Session-Id": "The session that this belongs to, as it may stand in a path."},
+    401: {"WWW-Authenticate": "How to show the token."},
+    429: {"Retry-After": "Seconds after which it may work."},
+    503: {"Retry-After": "Seconds after which it may work, where that is known."},
+}
+
+_EVENTS: Mapping[str, type[BaseModel]] = {
+    "session": shapes.SessionEvent,
+    "restart": shapes.RestartEvent,
+    "delta": shapes.DeltaEvent,
+    "tool": shapes.ToolEvent,
+    "done": shapes.DoneEvent,
+    "error": shapes.ProblemShape,
+}
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:  # Any: OpenAPI, as FastAPI takes it
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemShape"}}}
+def _headers(status: int) -> dict[str, Any]:  # Any: OpenAPI, as FastAPI takes it
+    described = {
+        name: {"description": words, "schema": {"type": "string"}} for name, words in _HEADERS.get(status, {}).items()
+    }
+    return {"headers": described} if described else {}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:  # Any: as above
+    content = {MEDIA_TYPE: {"schema": _component(shapes.ProblemShape)}}
     return {
-        status: {"description": _PROBLEMS[status], "content": content} for status in sorted({*statuses, *_EVERYWHERE})
+        status: {"description": _PROBLEMS[status], "content": content, **_headers(status)}
+        for status in sorted({*statuses, *_EVERYWHERE})
     }
 
 
-def _stream(description: str, *events: str) -> dict[int | str, dict[str, Any]]:  # Any: OpenAPI, as FastAPI takes it
-    """One event is described, as OpenAPI does for a stream of them."""
-    fields = {"event": {"type": "string", "enum": list(events)}, "data": {"type": "string"}, "id": {"type": "string"}}
-    schema = {"type": "object", "properties": fields, "required": ["event", "data"]}
-    return {200: {"description": description, "content": {EVENT_STREAM: {"schema": schema}}}}
+def _stream(description: str, events: Mapping[str, type[BaseModel] | None]) -> dict[int | str, dict[str, Any]]:
+    """One event is described, as OpenAPI does for a stream of them; without a shape, its data is any JSON."""
+    data: dict[str, Any] = {
+        "type": "string",
+        "contentMediaType": "application/json",
+    }  # Any: OpenAPI, as FastAPI takes it
+    kinds = []
+    for name, shape in events.items():
+        told = data if shape is None else {**data, "contentSchema": _component(shape)}
+        fields = {"event": {"const": name}, "data": told} | ({"id": {"type": "string"}} if name == "line" else {})
+        kinds.append({"type": "object", "properties": fields, "required": list(fields)})
+    return {
+        200: {
+            "description": description,
+            "content": {EVENT_STREAM: {"schema": {"type": "object", "oneOf": kinds}}},
+            **_headers(200),
+        }
+    }
 
 
-_POSTING = (400, 408, 409, 413, 415, 422, 429, 502, 503)
+def _component(shape: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{shape.__name__}"}
+
+
+_POSTING = (400, 408, 409, 413, 415, 422, 429, 502)
 _CHAT_STREAM = _stream(
     "Server-sent events: `session` first; `restart` where the message was posted before; `delta` and `tool` as they come; and,"
     " last, `done` or `error`. What the daemon has to say meanwhile comes as comments, and stands in `done`.",
-    *("session", "restart", "delta", "tool", "done", "error"),
+    _EVENTS,
 )
+_CHAT: dict[int | str, dict[str, Any]] = {200: {"description": "The whole answer.", **_headers(200)}}  # Any: as above
 _LIVE_STREAM = _stream(
     "Server-sent events: a `line` for each line of the session's file, as it stands there; its id is the byte that it begins at."
-    " `replaced` says that the file was put away: the session begins anew.",
-    *("line", "replaced", "error"),
+    " `replaced` says that the file was put away: the session begins anew. After an `error` nothing comes.",
+    {"line": None, "replaced": None, "error": shapes.ProblemShape},
 )
 
 
@@ -180,7 +230,10 @@ class _App(FastAPI):
     def openapi(self) -> dict[str, Any]:  # Any: OpenAPI, as FastAPI gives it
         """The description of the routes."""
         described = super().openapi()
-        described["components"]["schemas"]["ProblemShape"] = shapes.ProblemShape.model_json_schema()
+        _, more = models_json_schema(
+            [(shape, "serialization") for shape in _EVENTS.values()], ref_template="#/components/schemas/{model}"
+        )
+        described["components"]["schemas"] |= more["$defs"]
         return described
 
 
@@ -213,6 +266,10 @@ def _chat(doors: Doors) -> APIRouter:
 
     async def taken(posted: tuple[SessionKey, str | None], body: shapes.ChatPost) -> Telling:
         key, idempotency_key = posted
+        if _is_too_long(body.message):
+            most = f"{MAX_LINE_BYTES / (1 << 20):g} MiB"
+            words = f"the message is longer than a line of a session may be ({most} with all that it says): send less"
+            raise Refused(Problem(413, "too_large", words, headers=_naming(key)))
         feed, restarted = await doors.desk.take(Post(key, body.message, body.system_prompt, idempotency_key))
         return Telling(feed, feed.reader(), restarted, doors.desk.look_again, doors.keep_alive_s)
 
@@ -240,7 +297,7 @@ def _chat(doors: Doors) -> APIRouter:
     @router.post(
         "/chat/{session_id}",
         response_model=shapes.ChatAnswer,
-        responses=_problems(*_POSTING),
+        responses={**_CHAT, **_problems(*_POSTING)},
         summary="Say something, and be told the whole answer",
     )
     async def chat(request: Request, posted: _Posted, body: shapes.ChatPost) -> Response:
@@ -263,7 +320,9 @@ def _chat(doors: Doors) -> APIRouter:
 def _sessions(doors: Doors) -> APIRouter:
     router = APIRouter(prefix="/sessions", tags=["sessions"])
 
-    @router.get("", responses=_problems(422, 503), summary="All sessions, newest first")
+    @router.get(
+        "", responses=_problems(422), summary="All sessions, newest first", response_description="A page of them."
+    )
     async def sessions(
         limit: Annotated[int, Query(ge=1, le=1000)] = 200, offset: Annotated[int, Query(ge=0, le=_MAX_N)] = 0
     ) -> shapes.Rows:
@@ -271,7 +330,10 @@ def _sessions(doors: Doors) -> APIRouter:
         return shapes.Rows(sessions=[row_shape(brief) for brief in briefs[offset : offset + limit]], total=len(briefs))
 
     @router.get(
-        "/{session_id}/history", responses=_problems(404, 422, 503), summary="What was said since the last reset"
+        "/{session_id}/history",
+        responses=_problems(404, 422),
+        summary="What was said since the last reset",
+        response_description="A page of it, oldest first.",
     )
     async def history(
         key: _Key,
@@ -282,13 +344,19 @@ def _sessions(doors: Doors) -> APIRouter:
         messages = [message_shape(key, message) for message in found.messages]
         return shapes.HistoryShape(session_id=id_of(key), key=str(key), messages=messages, before=found.before)
 
-    @router.get("/{session_id}/stats", responses=_problems(404, 422, 503), summary="What a session has taken")
+    @router.get(
+        "/{session_id}/stats",
+        responses=_problems(404, 422),
+        summary="What a session has taken",
+        response_description="Its figures.",
+    )
     async def stats(key: _Key) -> shapes.StatsShape:
         return stats_shape(key, await doors.sessions.stats(key), doors.clock())
 
     @router.delete(
         "/{session_id}",
-        responses=_problems(404, 409, 422, 503),
+        responses=_problems(404, 409, 422),
+        response_description="It is done.",
         response_model=shapes.Archived,
         response_model_exclude_none=True,
         summary="Begin a new conversation; with archive=true, put its file away",
@@ -312,13 +380,11 @@ def _sessions(doors: Doors) -> APIRouter:
         key: _Key,
         start: Annotated[
             str,
-            Query(
-                alias="from", pattern=r"^(end|start|[0-9]{1,15})$", description="`start`, `end`, or a byte of the file."
-            ),
+            Query(alias="from", pattern=shapes.START, description="`start`, `end`, or a byte of the file."),
         ] = "end",
         last_event_id: Annotated[
             str | None,
-            Header(pattern=r"^[0-9]{1,15}$", description="The id of the last line that was seen; wins over `from`."),
+            Header(pattern=shapes.LINE_ID, description="The id of the last line that was seen; wins over `from`."),
         ] = None,
     ) -> Response:
         seen = None if last_event_id is None else int(last_event_id)
@@ -342,6 +408,7 @@ def _rest(doors: Doors) -> APIRouter:
         response_model_exclude_none=True,
         openapi_extra={"security": [{}]},  # besides the token: without it there is less to be told
         summary="Whether the daemon and its channels are up",
+        response_description="It is up.",
     )
     async def health(request: Request) -> shapes.HealthShape:
         channels = doors.health()
@@ -373,6 +440,13 @@ def _at_once(telling: Telling) -> Problem | None:
     return problem if problem.status in _AT_ONCE else None
 
 
+def _is_too_long(message: str) -> bool:
+    """Whether a message is too long for its line, which holds it as JSON, and who said it when. Few are worth a look."""
+    if len(message) < MAX_LINE_BYTES // 8:
+        return False
+    return len(json.dumps(message, ensure_ascii=False).encode()) > MAX_LINE_BYTES - _FIELDS_BYTES
+
+
 def _naming(key: SessionKey) -> dict[str, str]:
     """A header takes ASCII only; what is not is written as in a path."""
     return {"x-session-id": quote(id_of(key), safe=":@+~")}
@@ -389,6 +463,8 @@ async def _tell_lines(lines: AsyncIterator[Line], begin: int | None, seen: int |
             if is_new:
                 frames += frame("line", line.text, str(line.start))
             if frames:
+                # Of a long line the reader may take one part at a time; nothing else of it is kept meanwhile.
+                del line
                 await put(frames)
     except NanochatError as error:  # a stream that has begun has no other way to say it
         await put(frame("error", of_error(error).fields()))

@@ -12,12 +12,16 @@ from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from nanochat.channels.http.connections import HEAD_BYTES, Connection, ServerSettings
 
 __all__ = ["Server", "serve"]
 
 # Streams end at once when they are told to; what has not by then is cut off. Whole seconds, as uvicorn takes them.
 GRACE_S = 1
+
+# Clients that come at the same instant and need not come again.
+BACKLOG = 128
 
 # How long somebody may take to read what is on its way to them.
 PATIENCE_S = 0.5
@@ -29,23 +33,27 @@ END_S = GRACE_S + 1.0
 class Server(uvicorn.Server):
     """A server that ends when `ending` is set, and calls `on_up` once requests are answered."""
 
-    def __init__(self, app: ASGIApp, ending: asyncio.Event, on_up: Callable[[], None]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                # Named, since what `auto` finds depends on what else is installed.
-                http="h11",
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                timeout_graceful_shutdown=GRACE_S,
-            )
+    def __init__(
+        self, app: ASGIApp, ending: asyncio.Event, on_up: Callable[[], None], *, head_s: float, most_connections: int
+    ) -> None:
+        settings = ServerSettings(
+            app,
+            http=Connection,
+            h11_max_incomplete_event_size=HEAD_BYTES,
+            # So many the loop takes in before it looks at one: there must be descriptors for them too.
+            backlog=max(1, min(BACKLOG, most_connections // 2)),
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=GRACE_S,
         )
+        settings.head_s, settings.most = head_s, most_connections
+        super().__init__(settings)
         self._ending = ending
         self._on_up = on_up
 
@@ -70,7 +78,7 @@ class Server(uvicorn.Server):
     def _cut(self, only_stuck: bool) -> None:
         """What is written to a reader who does not read would be waited for until the grace is over."""
         for connection in tuple(self.server_state.connections):
-            if not only_stuck or (isinstance(connection, H11Protocol) and connection.flow.write_paused):
+            if not only_stuck or (isinstance(connection, Connection) and connection.flow.write_paused):
                 connection.transport.abort()
 
     @contextmanager
@@ -85,9 +93,12 @@ async def serve(
     ending: asyncio.Event,
     on_ending: Callable[[], None],
     on_up: Callable[[], None],
+    *,
+    head_s: float,
+    most_connections: int,
 ) -> None:
     """Answer requests until cancelled, then end in order: `ending` is set, and what is not over soon after is cut off."""
-    server = Server(app, ending, on_up)
+    server = Server(app, ending, on_up, head_s=head_s, most_connections=most_connections)
     # A task of its own: cancelled, uvicorn would leave its sockets open. It ends by `ending`, and is waited for.
     serving = asyncio.get_running_loop().create_task(server.serve(list(sockets)))
     try:

@@ -5,27 +5,53 @@ Knows field names and their meaning. Does not know where values come from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "FORMS",
+    "LINE_ID",
+    "PRINTABLE",
+    "START",
     "Archived",
     "ChannelShape",
     "ChatAnswer",
     "ChatPost",
     "CurvePoint",
+    "DeltaEvent",
+    "DoneEvent",
     "HealthShape",
     "HistoryShape",
     "MessageShape",
     "ProblemShape",
+    "RestartEvent",
     "Row",
     "Rows",
+    "SessionEvent",
     "StatsShape",
+    "ToolEvent",
     "ToolShape",
     "UsageShape",
 ]
+
+
+# What texts look like that are no free ones; each has its words for a person who sent another.
+_SAYS_SOMETHING = r"[^\s]"
+_SAYS_SOMETHING_IF_ANY = r"^$|[^\s]"
+PRINTABLE = r"^[\x20-\x7e]+$"
+START = r"^(end|start|[0-9]{1,15})$"
+LINE_ID = r"^[0-9]{1,15}$"
+
+FORMS: Mapping[str, str] = {
+    _SAYS_SOMETHING: "must not be blank",
+    _SAYS_SOMETHING_IF_ANY: "must not be blank",
+    PRINTABLE: "must be printable ASCII",
+    START: "must be end, start, or a byte of the file",
+    LINE_ID: "must be the id of a line",
+}
 
 
 class _Shape(BaseModel):
@@ -39,7 +65,7 @@ class ChatPost(_Shape):
         str,
         Field(
             min_length=1,
-            pattern=r"[^\s]",
+            pattern=_SAYS_SOMETHING,
             description="What is said: text, or a chat command such as `/undo` or `/help`.",
             examples=["my name is Olga"],
         ),
@@ -47,6 +73,7 @@ class ChatPost(_Shape):
     system_prompt: Annotated[
         str | None,
         Field(
+            pattern=_SAYS_SOMETHING_IF_ANY,
             description="The system text of a conversation that begins with this message.",
             examples=["Answer in Latin."],
         ),
@@ -70,7 +97,38 @@ class UsageShape(_Shape):
     output: int
 
 
-class ChatAnswer(_Shape):
+class SessionEvent(_Shape):
+    """`session`: where the answer belongs. Always the first."""
+
+    session_id: str
+    key: str
+    source_id: Annotated[str, Field(description="The name of the message, as the session's lines have it.")]
+
+
+class RestartEvent(_Shape):
+    """`restart`: forget what was shown of this answer, it is told from its beginning."""
+
+    reason: Annotated[Literal["resume", "replay"], Field(description="Whether it still goes on, or is over.")]
+
+
+class DeltaEvent(_Shape):
+    """`delta`: more of the text."""
+
+    text: str
+
+
+class ToolEvent(_Shape):
+    """`tool`: a call begins, with its title, or has ended, with what came of it."""
+
+    call_id: str
+    name: str
+    state: Literal["started", "finished"]
+    title: str | None = None
+    ok: bool | None = None
+    seconds: float | None = None
+
+
+class DoneEvent(_Shape):
     """A turn that came to its end. The figures are null for chat commands, which ask no model."""
 
     session_id: str
@@ -86,7 +144,12 @@ class ChatAnswer(_Shape):
     window_tokens: int | None
     ttft_s: float | None
     seconds: float | None
-    notices: list[str]
+    notices: Annotated[list[str], Field(description="What nanochat had to say meanwhile: a wait, a retry, a summary.")]
+
+
+class ChatAnswer(DoneEvent):
+    """A turn that came to its end, with the tools that it called."""
+
     tools: list[ToolShape]
 
 

@@ -28,12 +28,13 @@ CUT = Problem(
 )
 """What is told instead of the rest of an answer, when the daemon ends before the turn does."""
 
-_NEW = "new"
+# Ids that mean something else in a path; clients take the dots out before they ask.
+_TAKEN = ("new", ".", "..")
 
 
 def id_of(key: SessionKey) -> str:
     """The id that names a session in a path: short for those of HTTP, the whole key for others."""
-    is_short = key.channel == "http" and ":" not in key.chat_id and key.chat_id != _NEW
+    is_short = key.channel == "http" and ":" not in key.chat_id and key.chat_id not in _TAKEN
     return key.chat_id if is_short else str(key)
 
 

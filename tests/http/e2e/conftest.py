@@ -38,11 +38,11 @@ document.addEventListener("securitypolicyviolation", (event) =>
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def browser() -> AsyncIterator[Browser]:
-    """One browser; without one the tests are skipped, or fail where `NANOCHAT_NEEDS_BROWSER` is set."""
+    """One browser; without one the tests are skipped, or fail where `TESTS_NEED_BROWSER` is set."""
     found = next((path for name in _CHROMIUM if (path := shutil.which(name))), None)
     if found is None:
         why = f"no browser found, looked for {', '.join(_CHROMIUM)}"
-        if os.environ.get("NANOCHAT_NEEDS_BROWSER"):
+        if os.environ.get("TESTS_NEED_BROWSER"):
             pytest.fail(why)
         pytest.skip(why)
     async with async_playwright() as playwright:
