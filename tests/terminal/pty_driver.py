@@ -89,6 +89,8 @@ def driven(
     """Run a program on a terminal of its own; it is gone when this ends."""
     ours, theirs = pty.openpty()
     _set_size(ours, columns, rows)
+    # How large the terminal is that the tests run in is nobody's business here.
+    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
         command,
         stdin=theirs,
@@ -96,7 +98,7 @@ def driven(
         stderr=theirs,
         start_new_session=True,
         preexec_fn=_take_terminal,
-        env={**os.environ, "TERM": "xterm-256color", **(environ or {})},
+        env={**inherited, "TERM": "xterm-256color", **(environ or {})},
     )
     os.close(theirs)
     try:
