@@ -231,7 +231,9 @@ def test_a_byte_order_mark_is_one_at_the_beginning_only() -> None:
     assert isinstance(decode(b"\xef\xbb\xbf{}\n", 10, known_at=NOW), Unreadable)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"x", {1, 2}, object()], ids=["nan", "inf", "bytes", "set", "object"])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), b"x", {1, 2}, object()], ids=["nan", "inf", "b", "set", "it"]
+)
 def test_what_json_has_no_form_for(value: object) -> None:
     """It is a ValueError, before anything is written."""
     with pytest.raises(ValueError, match=r"JSON"):
