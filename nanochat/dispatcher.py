@@ -62,7 +62,7 @@ class Dispatcher:
         try:
             refusal = await self._accept(inbound, digest)
         except LedgerError as error:
-            refusal = TurnFailed(str(error), kind="store")
+            refusal = TurnFailed(str(error), kind="store", retryable=not error.is_damaged)
         if refusal is not None:
             emit(refusal)
             return

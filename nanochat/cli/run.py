@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +39,9 @@ _log = logging.getLogger(__name__)
 
 _DAY_S = 24 * 3600.0
 
+# What a client can send, and a proxy does not change; none at all is the socket's.
+_TOKEN = re.compile(r"[!-~]*")
+
 # What a reload goes by at once; everything else waits for a restart.
 AT_ONCE = ("limits.", "telegram.allow", "log.level", "cron.jobs")
 
@@ -67,6 +71,8 @@ async def run(config: Config, secrets: Secrets, load: Callable[[], Config]) -> i
         raise SettingError("telegram.enabled is true, but there is no token: set TELEGRAM_BOT_TOKEN")
     if config.http.enabled and not all(map(find_spec, ("fastapi", "fastapi_offline", "uvicorn"))):
         raise SettingError("http.enabled is true, but what it needs is not installed: pip install 'nanochat[http]'")
+    if config.http.enabled and not _TOKEN.fullmatch(secrets.http_token):
+        raise SettingError("NANOCHAT_HTTP_TOKEN cannot be sent in a header: it takes printable ASCII without spaces")
     async with assemble(config, secrets, interactive=True) as house:
         await serve(
             config, secrets, load, house, _telegram(config, secrets, house) if config.telegram.enabled else None

@@ -208,7 +208,9 @@ class Database:
             sqlite3.SQLITE_CORRUPT,
             sqlite3.SQLITE_NOTADB,
         )
-        hint = "it holds no conversation and may be moved away" if damaged else "is the disk full or read-only?"
+        busy = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+        hint = "another process holds it" if busy else "is the disk full or read-only?"
+        hint = "it holds no conversation and may be moved away" if damaged else hint
         words = (error.strerror or error) if isinstance(error, OSError) else error
         told = LedgerError(f"ledger {self._path}: {words}; {hint}", is_damaged=damaged)
         told.__cause__ = error

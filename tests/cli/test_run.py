@@ -153,8 +153,12 @@ async def test_settings_are_read_anew(tmp_path: Path) -> None:
     [
         ({"TELEGRAM_BOT_TOKEN": "1:x", "NANOCHAT_TELEGRAM__ENABLED": "1"}, "there is no key: set ANTHROPIC_API_KEY"),
         ({"ANTHROPIC_API_KEY": "sk-x", "NANOCHAT_TELEGRAM__ENABLED": "1"}, "there is no token: set TELEGRAM_BOT_TOKEN"),
+        (
+            {"ANTHROPIC_API_KEY": "sk-x", "NANOCHAT_HTTP__ENABLED": "1", "NANOCHAT_HTTP_TOKEN": "schlüssel"},
+            "NANOCHAT_HTTP_TOKEN cannot be sent in a header",
+        ),
     ],
-    ids=["no key", "no token"],
+    ids=["no key", "no token", "a token that no header holds"],
 )
 def test_what_cannot_be_served(
     nanochat: Nanochat, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], words: str
