@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from nanochat import attachments, usage
+from nanochat import usage
 from nanochat.doors import Page, SessionStats
 from nanochat.errors import LeaseHeld, StoreError, UnknownSession
 from nanochat.history.exchanges import begins_exchange
@@ -22,6 +22,7 @@ from nanochat.ports import Brief
 from nanochat.records import Compact, Content, Message, Record, Reset, Snapshot
 from nanochat.sessions import Session, SessionManager, Undone
 from nanochat.store import Archived, Fate, FileStore
+from nanochat.turn import attachments
 
 __all__ = ["Catalog", "Swept", "Told"]
 

@@ -21,13 +21,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from nanochat import wake
-from nanochat.assistant import contained
 from nanochat.errors import ChannelError, LeaseHeld, NanochatError, SettingError
-from nanochat.patience import Patience
+from nanochat.inbox.worker import Worker
 from nanochat.ports import Channel
-from nanochat.systemd import Systemd
-from nanochat.worker import Worker
+from nanochat.process import wake
+from nanochat.process.patience import Patience
+from nanochat.process.systemd import Systemd
+from nanochat.turn.assistant import contained
 
 __all__ = ["ChannelState", "Daemon", "Reload", "Reloaded", "lock"]
 

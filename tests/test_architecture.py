@@ -17,32 +17,30 @@ PACKAGE = Path(__file__).parent.parent / "nanochat"
 # From the ground up. A room may import those before it, never those behind it.
 GROUND = ("errors", "keys", "records", "lines", "events", "ports", "doors", "current")
 PURE = ("pricing", "jobs", "history", "transcript", "nanobot", "usage")
-WORLD = ("liveness", "patience", "wake", "systemd", "ledger", "store", "search", "model", "tools")
-TURN = (
-    "limits",
-    "attachments",
-    "sessions",
-    "tally",
-    "condense",
-    "toolbox",
-    "agent",
-    "commands",
-    "lineup",
-    "assistant",
-    "gathering",
-    "catalog",
-    "runs",
-    "dispatcher",
-    "heard",
-    "deliveries",
-    "answering",
-    "worker",
-    "live",
-)
+WORLD = ("process", "ledger", "store", "search", "model", "tools")
+TURN = ("sessions", "turn", "catalog", "inbox")
 CHANNELS = ("channels",)
 ENTRY = ("config", "log", "journal")
 ROOF = ("daemon", "cli", "__main__")
 ROOMS = (*GROUND, *PURE, *WORLD, *TURN, *CHANNELS, *ENTRY, *ROOF)
+
+# The rooms with an order of their own, from the ground up as well.
+INNER = {
+    "turn": (
+        "limits",
+        "attachments",
+        "tally",
+        "condense",
+        "toolbox",
+        "agent",
+        "commands",
+        "lineup",
+        "assistant",
+        "gathering",
+        "runs",
+    ),
+    "inbox": ("dispatcher", "heard", "deliveries", "answering", "worker", "live"),
+}
 
 # Slow to import, or a world of their own: only these places know that they exist.
 HOMES = {
@@ -181,6 +179,18 @@ def test_imports_point_down(source: Source) -> None:
     assert upward == []
 
 
+@pytest.mark.parametrize("room", INNER)
+def test_inner_imports_point_down(room: str) -> None:
+    """In the rooms where a message takes its way, each file knows those before it only, and each has its place."""
+    order = INNER[room]
+    upward = []
+    for source in (source for source in ROOMED if source.room == room and not source.name.endswith("__init__.py")):
+        here = order.index(source.name.removeprefix(f"{room}/").removesuffix(".py"))
+        named = {module.split(".")[1] for _, module in source.inner() if module.startswith(f"{room}.")}
+        upward += [f"{source.name}: {other}" for other in named if order.index(other) >= here]
+    assert upward == []
+
+
 @every_room
 def test_channels_know_the_ground_and_the_pure_rooms_only(source: Source) -> None:
     """No channel knows that a model, a file, a database or another channel exists."""
@@ -245,7 +255,7 @@ def test_there_is_one_broad_except() -> None:
         for node in ast.walk(source.tree)
         if isinstance(node, ast.ExceptHandler) and _is_broad(node.type) and not _raises_again(node)
     ]
-    assert broad == ["assistant.py"]
+    assert broad == ["turn/assistant.py"]
 
 
 def _is_broad(caught: ast.expr | None) -> bool:

@@ -18,8 +18,8 @@ from nanochat.errors import JobError, LedgerError
 from nanochat.jobs import Job, next_fires
 from nanochat.keys import SessionKey
 from nanochat.ledger import Ledger, Run, runs_of
-from nanochat.liveness import Presence
 from nanochat.ports import Envelope
+from nanochat.process.liveness import Presence
 from tests.fakes.house import FakeClock
 
 MINUTE = Job("minute", "text", "Europe/Prague", cron="*/10 * * * *", text="hi")

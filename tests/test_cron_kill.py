@@ -24,7 +24,7 @@ from typing import TypeAlias
 import pytest
 
 from nanochat.ledger import Ledger
-from nanochat.liveness import Presence
+from nanochat.process.liveness import Presence
 from tests.cli.test_run_jobs import command
 from tests.fakes.bot_api import Chat, FakeBotAPI, RunningClock
 from tests.fakes.messages_api import FakeMessagesAPI, Recorded, Reply

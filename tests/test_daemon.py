@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from nanochat import wake
 from nanochat.daemon import Daemon, Reloaded, lock
 from nanochat.errors import ChannelError, LeaseHeld, LedgerError, SettingError
-from nanochat.patience import Patience
-from nanochat.systemd import Systemd
+from nanochat.process import wake
+from nanochat.process.patience import Patience
+from nanochat.process.systemd import Systemd
 from tests.fakes.memory_channel import MemoryChannel
 from tests.fakes.office import KEY, Office, envelope
 from tests.fakes.patience import Pauses

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from nanochat.cli.app import app
-from nanochat.commands import COMMANDS
 from nanochat.config import Config
+from nanochat.turn.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

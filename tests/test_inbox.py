@@ -17,8 +17,8 @@ from nanochat.errors import CommandError, LedgerError
 from nanochat.keys import SessionKey
 from nanochat.ledger import Claim, Lane, Ledger, people, stories
 from nanochat.ledger.pairings import MAX_PENDING
-from nanochat.liveness import Presence
 from nanochat.ports import Envelope, SentPart
+from nanochat.process.liveness import Presence
 from tests.fakes.house import FakeClock
 from tests.fakes.office import KEY, Office, envelope, once
 

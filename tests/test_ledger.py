@@ -12,8 +12,8 @@ import pytest
 from nanochat.errors import LedgerError
 from nanochat.keys import SessionKey
 from nanochat.ledger import Ledger
-from nanochat.liveness import Presence
 from nanochat.ports import Envelope
+from nanochat.process.liveness import Presence
 
 KEY = SessionKey("cli", "a")
 NOW = datetime(2026, 11, 20, tzinfo=UTC)

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import nanochat
-from nanochat import Session, SessionKey, SessionManager, attachments
+from nanochat import Session, SessionKey, SessionManager
 from nanochat.errors import KeyFormError, NotWritten
 from nanochat.events import Attachment, Text
 from nanochat.records import Compact, Message, Record, Reset, SetValue, TurnEnd, text_of
 from nanochat.sessions import MAX_CACHED
+from nanochat.turn import attachments
 from tests.fakes.house import FakeClock
 from tests.fakes.memory_store import MemoryStore
 

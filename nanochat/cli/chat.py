@@ -85,7 +85,7 @@ async def _converse(config: Config, secrets: Secrets, wish: Wish, key: SessionKe
     async def open_doors() -> AsyncIterator[Doors]:
         await asyncio.to_thread(importlib.import_module, "nanochat.cli.wiring")
         from nanochat.cli.wiring import assemble
-        from nanochat.commands import COMMANDS
+        from nanochat.turn.commands import COMMANDS
 
         commands = {f"/{command.name}": command.summary for command in COMMANDS}
         async with assemble(config, secrets, interactive=True) as house:

@@ -15,7 +15,6 @@ from heapq import merge
 from itertools import islice
 from zoneinfo import ZoneInfo
 
-from nanochat import wake
 from nanochat.channels.terminal.words import clean
 from nanochat.cli.jobs import checked, from_settings
 from nanochat.cli.ledgers import ledger_of
@@ -38,6 +37,7 @@ from nanochat.jobs import (
 from nanochat.keys import SessionKey
 from nanochat.ledger import Run, made_jobs, runs_of
 from nanochat.ports import Envelope
+from nanochat.process import wake
 
 __all__ = ["Wish", "add", "history", "list_jobs", "next_runs", "pause", "remove", "resume", "run_now"]
 

@@ -11,32 +11,32 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from nanochat import transcript
-from nanochat.agent import Agent, AgentSettings
-from nanochat.assistant import Assistant
 from nanochat.catalog import Catalog
 from nanochat.cli.jobs import from_settings
 from nanochat.cli.values import check_caps, limits_of
-from nanochat.condense import Condenser
 from nanochat.config import Config
-from nanochat.dispatcher import Dispatcher
 from nanochat.doors import LiveTurns
 from nanochat.events import Seen
 from nanochat.history.digest import DIGEST_INSTRUCTIONS
+from nanochat.inbox.dispatcher import Dispatcher
+from nanochat.inbox.live import Live
 from nanochat.jobs import Job
 from nanochat.keys import SessionKey
 from nanochat.ledger import Ledger
-from nanochat.limits import Purse, RateFence
-from nanochat.live import Live
-from nanochat.patience import Patience
 from nanochat.ports import Begin, Channel, Emit, Model, Tool
+from nanochat.process.patience import Patience
 from nanochat.records import Block, Record, SetValue
 from nanochat.search import SearchIndex
 from nanochat.sessions import SessionManager
 from nanochat.store import FileStore
-from nanochat.toolbox import Toolbox
+from nanochat.turn.agent import Agent, AgentSettings
+from nanochat.turn.assistant import Assistant
+from nanochat.turn.condense import Condenser
+from nanochat.turn.limits import Purse, RateFence
+from nanochat.turn.toolbox import Toolbox
 
 if TYPE_CHECKING:
-    from nanochat.worker import Worker
+    from nanochat.inbox.worker import Worker
 
 __all__ = ["Agents", "FindJob", "House", "Remarks", "Rooms"]
 
@@ -160,10 +160,10 @@ class House:
 
     def hire(self, channels: Mapping[str, Channel], patience: Patience, job_of: FindJob) -> Worker:
         """A worker for the inbox of channels that nobody waits at, and for the fires of jobs."""
-        from nanochat.answering import Turns
-        from nanochat.deliveries import Deliveries
-        from nanochat.runs import Crew, Runs
-        from nanochat.worker import Worker
+        from nanochat.inbox.answering import Turns
+        from nanochat.inbox.deliveries import Deliveries
+        from nanochat.inbox.worker import Worker
+        from nanochat.turn.runs import Crew, Runs
 
         rooms = self._rooms
         ledger, assistant, manager, clock = rooms.ledger, rooms.assistant, rooms.manager, rooms.clock

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from nanochat.cli.places import LEDGER, data_dir
 from nanochat.config import Config
 from nanochat.ledger import Ledger
-from nanochat.liveness import Presence
+from nanochat.process.liveness import Presence
 
 __all__ = ["ledger_of"]
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import nanochat
 from nanochat import journal
-from nanochat.assistant import contained
 from nanochat.cli.house import House
 from nanochat.cli.places import HTTP_SOCKET, WAKE, data_dir
 from nanochat.cli.wiring import assemble
@@ -26,9 +25,10 @@ from nanochat.doors import ChannelHealth, Health, LiveTurns
 from nanochat.errors import SettingError
 from nanochat.jobs import Job
 from nanochat.keys import SessionKey
-from nanochat.patience import Patience
 from nanochat.ports import Channel
-from nanochat.systemd import Systemd
+from nanochat.process.patience import Patience
+from nanochat.process.systemd import Systemd
+from nanochat.turn.assistant import contained
 
 if TYPE_CHECKING:
     from nanochat.channels.cron import Clock
@@ -200,7 +200,7 @@ def _http(config: Config, secrets: Secrets, house: House, live: LiveTurns, healt
 
 def _telegram(config: Config, secrets: Secrets, house: House) -> Gated:
     from nanochat.channels.telegram import Telegram, TelegramSettings
-    from nanochat.commands import COMMANDS
+    from nanochat.turn.commands import COMMANDS
 
     settings = TelegramSettings(
         token=secrets.telegram_token,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
-from nanochat.agent import AgentSettings
 from nanochat.config import Config
 from nanochat.errors import SettingError
-from nanochat.limits import Limits
 from nanochat.pricing import OFFLINE_MODEL, window_tokens
 from nanochat.records import Block
+from nanochat.turn.agent import AgentSettings
+from nanochat.turn.limits import Limits
 
 __all__ = ["SERVER_TOOLS", "agent_settings", "check_caps", "limits_of", "summary_model"]
 

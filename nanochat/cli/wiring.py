@@ -10,26 +10,26 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 
-from nanochat import wake
-from nanochat.assistant import Assistant
 from nanochat.cli.house import Agents, House, Remarks, Rooms
 from nanochat.cli.jobs import RECIPIENTS, from_settings
 from nanochat.cli.places import INDEX, LEDGER, WAKE, data_dir, open_store
 from nanochat.cli.values import SERVER_TOOLS, agent_settings, check_caps, limits_of, summary_model
-from nanochat.commands import Commands
-from nanochat.condense import Condenser
 from nanochat.config import Config, Endpoint, Secrets, endpoint_of
-from nanochat.dispatcher import Dispatcher
 from nanochat.events import Inbound
+from nanochat.inbox.dispatcher import Dispatcher
 from nanochat.jobs import Job
 from nanochat.ledger import Ledger
-from nanochat.limits import Purse, RateFence
-from nanochat.liveness import Presence
 from nanochat.ports import Model, ToolContext
+from nanochat.process import wake
+from nanochat.process.liveness import Presence
 from nanochat.search import SearchIndex
 from nanochat.sessions import WINDOW_BYTES, SessionManager
 from nanochat.tools import MemoryTool, ScheduleTool, SessionsTool
 from nanochat.tools.memory import API_SPEC, PLAIN_SPEC
+from nanochat.turn.assistant import Assistant
+from nanochat.turn.commands import Commands
+from nanochat.turn.condense import Condenser
+from nanochat.turn.limits import Purse, RateFence
 
 __all__ = ["LEDGER", "WAKE", "assemble", "data_dir", "open_store"]
 

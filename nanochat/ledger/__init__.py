@@ -23,8 +23,8 @@ from nanochat.ledger.pairings import Pairing, Pairings
 from nanochat.ledger.parts import PartsOf
 from nanochat.ledger.runs import Delivered, Run, runs_of
 from nanochat.ledger.story import Story, people, stories
-from nanochat.liveness import Presence
 from nanochat.ports import Envelope, ReplyMemory
+from nanochat.process.liveness import Presence
 
 __all__ = [
     "KEPT_DAYS",

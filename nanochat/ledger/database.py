@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 from nanochat.errors import LedgerError, NanochatError
-from nanochat.liveness import Presence
+from nanochat.process.liveness import Presence
 
 __all__ = ["Database", "open_readonly"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nanochat.errors import LedgerError
 from nanochat.ledger.database import open_readonly
-from nanochat.liveness import Presence
+from nanochat.process.liveness import Presence
 
 __all__ = ["SQLITE_VERSION", "Undone", "database_faults", "has_full_text", "undone"]
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from nanochat.channels.cron import Clock
 from nanochat.jobs import Job, decide
 from nanochat.ledger import Ledger, Run, runs_of
-from nanochat.liveness import Presence
 from nanochat.ports import Envelope
+from nanochat.process.liveness import Presence
 from tests.bench.report import Figure, show
 from tests.fakes.bot_api import FakeBotAPI, RunningClock
 from tests.fakes.messages_api import FakeMessagesAPI, Recorded, Reply

@@ -15,11 +15,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from nanochat import pricing
-from nanochat.agent import AgentSettings
-from nanochat.dispatcher import Dispatcher
 from nanochat.events import ReplyEvent, TextDelta, TurnDone
+from nanochat.inbox.dispatcher import Dispatcher
 from nanochat.keys import SessionKey
-from nanochat.limits import Limits
 from nanochat.model.anthropic import AnthropicModel
 from nanochat.ports import Model, ModelReply, ModelRequest
 from nanochat.records import Event, Message, TurnEnd, Usage
@@ -27,6 +25,8 @@ from nanochat.search import SearchIndex
 from nanochat.store import FileStore
 from nanochat.tools import MemoryTool, SessionsTool
 from nanochat.tools.memory import API_SPEC
+from nanochat.turn.agent import AgentSettings
+from nanochat.turn.limits import Limits
 from tests.bench.report import Figure, median, show
 from tests.fakes.house import House
 

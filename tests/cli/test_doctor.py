@@ -20,8 +20,8 @@ from nanochat.config import Config, Endpoint, Http, Secrets
 from nanochat.daemon import lock
 from nanochat.keys import SessionKey
 from nanochat.ledger import Ledger
-from nanochat.liveness import Presence
 from nanochat.ports import Envelope
+from nanochat.process.liveness import Presence
 from nanochat.store import FileStore
 from tests.cli.conftest import Nanochat, Ran
 from tests.fakes.bot_api import FakeBotAPI

@@ -17,7 +17,7 @@ import pytest
 
 from nanochat.keys import SessionKey
 from nanochat.ledger import Ledger
-from nanochat.liveness import Presence
+from nanochat.process.liveness import Presence
 from nanochat.records import Compact, Event, Message, Rewind, TurnEnd, Usage
 from nanochat.store import FileStore
 from tests.cli.conftest import Nanochat

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nanochat.ledger import Ledger
-from nanochat.liveness import Presence
 from nanochat.ports import Envelope
+from nanochat.process.liveness import Presence
 from tests.cli.conftest import Nanochat
 from tests.fakes.office import KEY, Office
 

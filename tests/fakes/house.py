@@ -9,24 +9,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from nanochat.agent import Agent, AgentSettings
-from nanochat.assistant import Assistant
-from nanochat.commands import Commands
-from nanochat.condense import Condenser
 from nanochat.events import Inbound, ReplyEvent, Sender, Text
 from nanochat.history.digest import DIGEST_INSTRUCTIONS
 from nanochat.jobs import Job
 from nanochat.keys import SessionKey
 from nanochat.ledger import Ledger
-from nanochat.limits import Limits, Purse, RateFence
-from nanochat.liveness import Presence
 from nanochat.ports import Model, Tool
-from nanochat.runs import Crew
+from nanochat.process.liveness import Presence
 from nanochat.search import SearchIndex
 from nanochat.sessions import SessionManager
 from nanochat.store import FileStore
-from nanochat.toolbox import Toolbox
 from nanochat.tools import ScheduleTool, SessionsTool
+from nanochat.turn.agent import Agent, AgentSettings
+from nanochat.turn.assistant import Assistant
+from nanochat.turn.commands import Commands
+from nanochat.turn.condense import Condenser
+from nanochat.turn.limits import Limits, Purse, RateFence
+from nanochat.turn.runs import Crew
+from nanochat.turn.toolbox import Toolbox
 from tests.fakes.scripted_model import ScriptedModel, Step
 
 __all__ = ["OWNER", "FakeClock", "House"]

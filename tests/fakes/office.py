@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nanochat.answering import Turns
 from nanochat.channels.cron import Clock
 from nanochat.channels.fires import Fires
-from nanochat.deliveries import Deliveries
-from nanochat.dispatcher import Dispatcher
+from nanochat.inbox.answering import Turns
+from nanochat.inbox.deliveries import Deliveries
+from nanochat.inbox.dispatcher import Dispatcher
+from nanochat.inbox.worker import Worker
 from nanochat.jobs import Job
 from nanochat.keys import SessionKey
 from nanochat.ledger import Story, stories
-from nanochat.limits import Limits
-from nanochat.patience import Patience
 from nanochat.ports import Channel, Envelope, Handler, Model, ModelReply, ModelRequest
+from nanochat.process.patience import Patience
 from nanochat.records import Usage
-from nanochat.runs import Runs
-from nanochat.worker import Worker
+from nanochat.turn.limits import Limits
+from nanochat.turn.runs import Runs
 from tests.fakes.house import House
 from tests.fakes.memory_channel import REPEATED, Board, MemoryChannel
 from tests.fakes.patience import Pauses

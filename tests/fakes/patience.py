@@ -1,4 +1,4 @@
-"""Time that passes when a test says so, for whoever waits by `nanochat.patience`.
+"""Time that passes when a test says so, for whoever waits by `nanochat.process.patience`.
 
 Knows who waits until when. Does not know what for.
 """

@@ -20,12 +20,12 @@ from nanochat.catalog import Catalog
 from nanochat.channels.http import Http, HttpSettings
 from nanochat.doors import ChannelHealth, Known
 from nanochat.events import Inbound
+from nanochat.inbox.live import Live
 from nanochat.keys import SessionKey
-from nanochat.limits import Limits
-from nanochat.live import Live
 from nanochat.ports import Emit, Model
 from nanochat.sessions import SessionManager
 from nanochat.store import FileStore
+from nanochat.turn.limits import Limits
 from tests.fakes.house import FakeClock
 from tests.fakes.office import Office
 from tests.fakes.patience import Pauses

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from nanochat.errors import ModelError
-from nanochat.limits import Limits
 from nanochat.ports import ModelReply, ModelRequest
+from nanochat.turn.limits import Limits
 from tests.fakes.scripted_model import ScriptedModel, call, say
 from tests.http.conftest import Open
 from tests.http.premises import Event, Premises, asked, events_of, read_events

@@ -24,7 +24,7 @@ import httpx
 import pytest
 
 from nanochat.ledger import Ledger
-from nanochat.liveness import Presence
+from nanochat.process.liveness import Presence
 from tests.fakes.messages_api import FakeMessagesAPI, Gate, Recorded, Reply
 from tests.http.premises import TOKEN, Event, asked, events_of, read_events
 

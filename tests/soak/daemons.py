@@ -15,14 +15,6 @@ import sys
 
 import anthropic  # noqa: F401 - loaded before the fork, once for all children, like those that follow
 
-import nanochat.answering
-import nanochat.channels.telegram
-import nanochat.cli.run
-import nanochat.daemon
-import nanochat.deliveries
-import nanochat.model.anthropic
-import nanochat.model.wire
-import nanochat.worker  # noqa: F401
 from nanochat.__main__ import run
 from nanochat.cli.options import State
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nanochat.dispatcher import MAX_ATTEMPTS
+from nanochat.inbox.dispatcher import MAX_ATTEMPTS
 from nanochat.records import text_of
 from tests.fakes.bot_api import Chat
 from tests.fakes.bot_world import Message

@@ -13,7 +13,7 @@ import pytest
 from nanochat.ledger import Ledger
 from nanochat.ledger.pairings import MAX_PENDING
 from nanochat.ledger.story import people
-from nanochat.liveness import Presence
+from nanochat.process.liveness import Presence
 from tests.fakes.house import FakeClock
 
 

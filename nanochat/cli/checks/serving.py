@@ -28,9 +28,9 @@ from nanochat.cli.service import Place
 from nanochat.config import Config, Secrets
 from nanochat.errors import LedgerError
 from nanochat.ledger.examined import SQLITE_VERSION, has_full_text, undone
-from nanochat.liveness import Presence
+from nanochat.process.liveness import Presence
+from nanochat.process.wake import MAX_PATH_BYTES
 from nanochat.store.names import key_of
-from nanochat.wake import MAX_PATH_BYTES
 
 __all__ = ["daemon", "daemon_pid", "inbox", "leases", "port", "programs", "service", "sockets"]
 

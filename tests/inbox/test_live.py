@@ -10,11 +10,11 @@ import pytest
 
 from nanochat.errors import ModelError
 from nanochat.events import Inbound, ReplyEvent, Sender, Text, TextDelta, TurnDone, TurnFailed
+from nanochat.inbox.live import Live
 from nanochat.keys import SessionKey
-from nanochat.limits import Limits
-from nanochat.live import Live
 from nanochat.ports import ModelReply, ModelRequest
 from nanochat.records import text_of
+from nanochat.turn.limits import Limits
 from tests.fakes.memory_channel import MemoryChannel
 from tests.fakes.office import Office
 from tests.fakes.scripted_model import ScriptedModel

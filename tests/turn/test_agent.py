@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nanochat.agent import AgentSettings
 from nanochat.errors import ModelError, ToolError
 from nanochat.events import Notice, ReplyEvent, TextDelta, ToolFinished, ToolStarted, TurnDone, TurnFailed
 from nanochat.keys import SessionKey
 from nanochat.ports import ModelReply, ModelRequest, ToolContext
 from nanochat.records import Block, Json, Message, Snapshot, TurnEnd, Usage, text_of
 from nanochat.sessions import Session
-from nanochat.toolbox import Toolbox
+from nanochat.turn.agent import AgentSettings
+from nanochat.turn.toolbox import Toolbox
 from tests.conftest import Build
 from tests.fakes.house import House
 from tests.fakes.scripted_model import Step, call, say

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from nanochat import pricing, transcript
-from nanochat.agent import AgentSettings
-from nanochat.condense import Condenser
 from nanochat.errors import CommandError
 from nanochat.events import Inbound
 from nanochat.history import compaction
@@ -27,6 +25,8 @@ from nanochat.history.sizes import measure
 from nanochat.keys import SessionKey
 from nanochat.records import Compact, Event, Message, Reset, SetValue, Snapshot, TurnEnd, text_of
 from nanochat.sessions import Session, SessionManager
+from nanochat.turn.agent import AgentSettings
+from nanochat.turn.condense import Condenser
 
 __all__ = ["COMMANDS", "Call", "Command", "Commands"]
 

@@ -10,9 +10,9 @@ import json
 import logging
 from dataclasses import asdict
 
-from nanochat.assistant import contained
 from nanochat.events import ReplyEvent, TextDelta, TurnDone, TurnFailed
 from nanochat.ports import Reply
+from nanochat.turn.assistant import contained
 
 __all__ = ["Heard"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.dispatcher import MAX_ATTEMPTS, Dispatcher
 from nanochat.events import Inbound, Notice, ReplyEvent, TurnDone, TurnFailed
+from nanochat.inbox.dispatcher import MAX_ATTEMPTS, Dispatcher
 from nanochat.keys import SessionKey
 from nanochat.ports import Emit, Envelope, Handler, ModelReply, ModelRequest
 from nanochat.records import Snapshot, TurnEnd, text_of

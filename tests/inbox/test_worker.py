@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.dispatcher import packed
 from nanochat.errors import ChannelError, LedgerError, NotWritten
 from nanochat.events import Inbound, Sender, Text, TurnFailed
+from nanochat.inbox.dispatcher import packed
 from nanochat.keys import SessionKey
-from nanochat.limits import Limits
 from nanochat.ports import Emit, Envelope
 from nanochat.records import text_of
+from nanochat.turn.limits import Limits
 from tests.fakes.memory_channel import REPEATED
 from tests.fakes.office import KEY, Office, envelope
 
@@ -892,7 +892,7 @@ async def test_a_failure_of_ours_is_a_warning(office: Open, caplog: pytest.LogCa
 
     one = office(handler=refused)
     await one.open()
-    with caplog.at_level(logging.INFO, "nanochat.answering"):
+    with caplog.at_level(logging.INFO, "nanochat.inbox.answering"):
         for i, text in enumerate(("hi", "/model x")):
             await one.put(text, f"memory:{i}")
         await one.worker.rest()

@@ -13,11 +13,11 @@ from datetime import datetime
 from nanochat.errors import LimitReached, ModelError
 from nanochat.events import Notice
 from nanochat.history import compaction
-from nanochat.limits import Purse
 from nanochat.ports import Emit, Model
 from nanochat.records import Compact, Content, Usage, text_of
 from nanochat.sessions import Session, SessionManager
-from nanochat.tally import Tally
+from nanochat.turn.limits import Purse
+from nanochat.turn.tally import Tally
 
 __all__ = ["Condenser"]
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from nanochat.agent import Stop
 from nanochat.errors import Busy
 from nanochat.keys import SessionKey
+from nanochat.turn.agent import Stop
 
 __all__ = ["Lines"]
 

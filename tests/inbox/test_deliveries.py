@@ -10,8 +10,8 @@ import pytest
 
 from nanochat.errors import ChannelError
 from nanochat.keys import SessionKey
-from nanochat.limits import Limits
 from nanochat.records import Message, text_of
+from nanochat.turn.limits import Limits
 from tests.fakes.office import KEY, Office, once
 
 Open = Callable[..., Office]

@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nanochat.agent import AgentSettings
 from nanochat.events import Notice, ReplyEvent, TextDelta, TurnDone, TurnFailed
 from nanochat.keys import SessionKey
-from nanochat.limits import Limits
 from nanochat.ports import ModelReply, ModelRequest
 from nanochat.records import Usage, text_of
+from nanochat.turn.agent import AgentSettings
+from nanochat.turn.limits import Limits
 from tests.conftest import Build
 from tests.fakes.scripted_model import say
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.commands import COMMANDS
 from nanochat.events import Sender, TurnDone, TurnFailed
 from nanochat.keys import SessionKey
 from nanochat.records import text_of
+from nanochat.turn.commands import COMMANDS
 from tests.conftest import Build
 from tests.fakes.house import House
 from tests.fakes.scripted_model import say

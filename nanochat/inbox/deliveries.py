@@ -16,8 +16,8 @@ from html import escape
 from nanochat.errors import ChannelError
 from nanochat.keys import SessionKey
 from nanochat.ledger import Claim, Ledger
-from nanochat.patience import Patience
 from nanochat.ports import Channel, Receipt
+from nanochat.process.patience import Patience
 from nanochat.records import Message
 from nanochat.sessions import SessionManager
 

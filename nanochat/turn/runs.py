@@ -16,20 +16,20 @@ from datetime import datetime
 from functools import partial
 from typing import assert_never
 
-from nanochat.agent import Agent, Stop
-from nanochat.assistant import Assistant
 from nanochat.errors import LimitReached
 from nanochat.events import Inbound, ReplyEvent, Text, TurnDone, TurnFailed
-from nanochat.gathering import gather
 from nanochat.history import digest
 from nanochat.jobs import Job
 from nanochat.keys import SessionKey
 from nanochat.ledger import Jobs, Run
-from nanochat.limits import Purse
 from nanochat.ports import Emit
 from nanochat.pricing import cost_usd
 from nanochat.records import Message, Reset, Snapshot, TurnEnd, Usage, text_of
 from nanochat.sessions import Session, SessionManager
+from nanochat.turn.agent import Agent, Stop
+from nanochat.turn.assistant import Assistant
+from nanochat.turn.gathering import gather
+from nanochat.turn.limits import Purse
 
 __all__ = ["FAILED_MARKS", "NOTHING_NEW", "Crew", "Runs", "is_fire"]
 

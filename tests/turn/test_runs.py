@@ -21,7 +21,7 @@ from nanochat.model.anthropic import AnthropicModel
 from nanochat.model.offline import OfflineModel
 from nanochat.ports import Emit, Envelope, ModelReply, ModelRequest
 from nanochat.records import Message, Reset, Snapshot, TurnEnd, text_of
-from nanochat.runs import FAILED_MARKS
+from nanochat.turn.runs import FAILED_MARKS
 from tests.fakes.messages_api import FakeMessagesAPI, Reply
 from tests.fakes.office import KEY, Office, once
 from tests.fakes.scripted_model import ScriptedModel, call, say

@@ -14,16 +14,16 @@ from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from functools import partial
 from typing import TypeAlias
 
-from nanochat.agent import Agent, Stop
-from nanochat.commands import Call, Commands
 from nanochat.errors import Busy, CommandError, LedgerError, LimitReached, NanochatError, StoreError
 from nanochat.events import Inbound, Notice, ReplyEvent, TurnDone, TurnFailed
 from nanochat.keys import SessionKey
-from nanochat.limits import RATE_SETTING, Limits, Purse, RateFence
-from nanochat.lineup import Lines
 from nanochat.ports import Emit
 from nanochat.records import Snapshot, TurnEnd
 from nanochat.sessions import Session, SessionManager, last_question
+from nanochat.turn.agent import Agent, Stop
+from nanochat.turn.commands import Call, Commands
+from nanochat.turn.limits import RATE_SETTING, Limits, Purse, RateFence
+from nanochat.turn.lineup import Lines
 
 __all__ = ["Assistant", "Work", "contained"]
 

@@ -19,16 +19,16 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import assert_never
 
-from nanochat.answering import Answer, Answering, Slot, Turns
-from nanochat.assistant import contained
 from nanochat.current import working_on
-from nanochat.deliveries import Deliveries
 from nanochat.errors import LedgerError, NotWritten
 from nanochat.events import Inbound, TurnFailed
+from nanochat.inbox.answering import Answer, Answering, Slot, Turns
+from nanochat.inbox.deliveries import Deliveries
 from nanochat.keys import SessionKey
 from nanochat.ledger import Claim, Lane, Ledger, Suspect
-from nanochat.patience import Patience
 from nanochat.ports import Channel, Emit, Envelope
+from nanochat.process.patience import Patience
+from nanochat.turn.assistant import contained
 
 __all__ = ["Worker"]
 

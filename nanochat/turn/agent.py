@@ -16,17 +16,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from nanochat import attachments, history, pricing
-from nanochat.condense import Condenser
+from nanochat import history, pricing
 from nanochat.errors import LedgerError, LimitReached, ModelError, NanochatError, StoreError
 from nanochat.events import Inbound, Notice, TextDelta, TurnDone, TurnFailed, TurnStats
 from nanochat.history import compaction
-from nanochat.limits import Purse
 from nanochat.ports import Emit, Model, ModelReply, ModelRequest, ToolContext
 from nanochat.records import Block, Content, Message, Record, Snapshot, TurnEnd, Usage, text_of
 from nanochat.sessions import Session, SessionManager
-from nanochat.tally import Tally
-from nanochat.toolbox import Toolbox, blocks_of, open_calls, result_block
+from nanochat.turn import attachments
+from nanochat.turn.condense import Condenser
+from nanochat.turn.limits import Purse
+from nanochat.turn.tally import Tally
+from nanochat.turn.toolbox import Toolbox, blocks_of, open_calls, result_block
 
 __all__ = ["Agent", "AgentSettings", "Stop"]
 

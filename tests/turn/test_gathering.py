@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.gathering import MAX_SOURCES, READ_BYTES, Gathered, gather
 from nanochat.history import digest
 from nanochat.keys import SessionKey
 from nanochat.records import Message, Reset, text_of
 from nanochat.sessions import SessionManager
 from nanochat.store import FileStore
+from nanochat.turn.gathering import MAX_SOURCES, READ_BYTES, Gathered, gather
 from tests.fakes.house import FakeClock
 
 CLOCK = FakeClock()

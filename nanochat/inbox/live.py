@@ -5,7 +5,6 @@ Knows who can do what of it. Does not know who asks, nor how.
 
 from __future__ import annotations
 
-from nanochat.assistant import Assistant
 from nanochat.doors import Known
 from nanochat.events import Inbound
 from nanochat.keys import SessionKey
@@ -13,6 +12,7 @@ from nanochat.ledger import Ledger
 from nanochat.ports import Begin, Emit
 from nanochat.records import Message, SetValue
 from nanochat.sessions import Session, SessionManager
+from nanochat.turn.assistant import Assistant
 
 __all__ = ["Live"]
 

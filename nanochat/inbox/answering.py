@@ -17,16 +17,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self, assert_never
 
-from nanochat.assistant import contained
-from nanochat.deliveries import Deliveries, insist
-from nanochat.dispatcher import MAX_ATTEMPTS, unpacked
 from nanochat.errors import ChannelError, LedgerError, NanochatError, NotWritten
 from nanochat.events import Inbound, ReplyEvent, TurnDone, TurnFailed
-from nanochat.heard import Heard
+from nanochat.inbox.deliveries import Deliveries, insist
+from nanochat.inbox.dispatcher import MAX_ATTEMPTS, unpacked
+from nanochat.inbox.heard import Heard
 from nanochat.keys import SessionKey
 from nanochat.ledger import Claim, Ledger
-from nanochat.patience import Patience
 from nanochat.ports import Channel, Emit, Handler, Receipt, Reply
+from nanochat.process.patience import Patience
+from nanochat.turn.assistant import contained
 
 __all__ = ["Answer", "Answering", "Slot", "Turns"]
 
