@@ -122,9 +122,8 @@ class Catalog:
         """See `doors.Sessions.stats`."""
         brief = await self.brief(key)
         session = await self._manager.get_or_create(key)
-        sizes = measure(session.records, session.pin_texts)
         ends = await self._store.turn_ends(key, CURVE_TURNS)
-        return SessionStats(brief, sizes.total_tokens, self._budget_tokens, usage.curve(ends, CURVE_TURNS))
+        return SessionStats(brief, _context_tokens(session), self._budget_tokens, usage.curve(ends, CURVE_TURNS))
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
@@ -236,3 +235,13 @@ class Catalog:
             return record
         message, *_ = await attachments.with_bytes(self._store, [{"role": record.role, "content": record.content}])
         return replace(record, content=cast(Content, message["content"]))
+
+
+def _context_tokens(session: Session) -> int:
+    """The size of the last request and its reply, as the model told it; where none was since a boundary, of the conversation."""
+    for record in reversed(session.records):
+        if isinstance(record, Snapshot) and isinstance(record.event, Compact):
+            break
+        if isinstance(record, Message) and record.usage is not None:
+            return record.usage.prompt + record.usage.output
+    return measure(session.records, session.pin_texts).total_tokens

@@ -128,7 +128,8 @@ class TurnPoint:
 class SessionStats:
     """What a session has taken: `brief.state.totals` since it began, `curve` per turn, newest last, the newest 1,000 at most.
 
-    `context_tokens` is what the next request would send of the conversation, `budget_tokens` what it may.
+    `context_tokens` is the size of its last request with the reply, as `TurnStats` has it, or, where nothing was asked since its
+    last reset or compaction, of the conversation; `budget_tokens` what may be sent.
     """
 
     brief: Brief

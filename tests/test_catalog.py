@@ -212,14 +212,15 @@ async def test_large_content_in_place(shelf: Shelf) -> None:
 async def test_stats(shelf: Shelf) -> None:
     """Totals since it began, also of what was taken back; the curve newest last; the context of what is live."""
     await shelf.say("a", "b")
-    full = await shelf.catalog.stats(KEY)
     await shelf.catalog.undo(KEY)
     stats = await shelf.catalog.stats(KEY)
     assert (stats.brief.key, stats.brief.state.totals.turns) == (KEY, 2)
     assert stats.brief.state.totals.cost_usd == 1.0
     assert [point.usage.input for point in stats.curve] == [50, 50]
     assert stats.budget_tokens == 1000
-    assert 0 < stats.context_tokens < full.context_tokens
+    assert stats.context_tokens == 55  # what the model said of the request and the reply that are left
+    await shelf.catalog.reset(KEY, "asked")
+    assert (await shelf.catalog.stats(KEY)).context_tokens == 0
 
 
 # --- changing ----------------------------------------------------------------------------------------------------------

@@ -199,6 +199,7 @@ async def test_a_small_budget_compacts(tmp_path: Path) -> None:
         history = (await one.client.get("/sessions/olga/history", params={"limit": 1000})).json()
         assert len(history["messages"]) == 40
         stats = (await one.client.get("/sessions/olga/stats")).json()
+        assert stats["context_tokens"] == sizes[-1]
         assert {point["kind"] for point in stats["curve"]} == {"turn", "compact"}
 
 

@@ -231,7 +231,7 @@ class StatsShape(_Shape):
     cost_usd: float
     cache_share: Annotated[float | None, Field(description="What part of all input was read from the cache.")]
     model: str | None
-    context_tokens: int
+    context_tokens: Annotated[int, Field(description="The last request with its reply, as a turn's `done` tells it.")]
     budget_tokens: int
     curve: list[CurvePoint]
 
