@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -70,7 +70,10 @@ async def test_who_drips_is_let_go(opened: Open) -> None:
                 break
             writer.write(bytes((byte,)))
             await asyncio.wait({ended}, timeout=0.01)
-        assert await ended == b""
+        # A byte that was on its way when the door closed has the end told as a reset.
+        with suppress(ConnectionResetError):
+            assert await ended == b""
+        assert ended.done()
 
 
 async def test_a_body_that_nobody_reads_is_not_waited_for(opened: Open) -> None:
@@ -83,6 +86,8 @@ async def test_a_body_that_nobody_reads_is_not_waited_for(opened: Open) -> None:
         while not ended.done():
             writer.write(b"x")
             await asyncio.wait({ended}, timeout=0.01)
+        with suppress(ConnectionResetError):
+            await ended
 
 
 async def test_who_asks_and_listens_stays(opened: Open) -> None:

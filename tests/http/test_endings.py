@@ -36,7 +36,7 @@ async def test_open_streams_do_not_hold_up_the_end(premises: Premises, client: h
         ending = asyncio.create_task(premises.end())
         assert [event async for event in read_events(response)] == []
         await ending
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 10.0  # who waits for the streams waits for ever
 
 
 async def test_an_answer_that_is_finished_within_the_grace_is_told(
@@ -124,7 +124,7 @@ async def test_a_reader_who_does_not_read_holds_up_nobody(opened: Open) -> None:
         assert len(said["text"]) == len(words.strip())
         began = time.monotonic()
         await premises.end()
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 30.0  # who waits for the reader waits for a minute
         assert await asyncio.to_thread(_rest_of, silent) < len(words)
 
 

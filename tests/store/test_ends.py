@@ -294,7 +294,7 @@ async def test_messages_cost_little(store: FileStore, file: RawFile) -> None:
     before = time.process_time()
     assert len(await store.turn_ends(KEY)) == 2
     seconds = time.process_time() - before
-    assert seconds < 1.0  # 40 MB: about 0.04; only a change of kind should fail here, not a slow day
+    assert seconds < 10.0  # 40 MB: about 0.04; only a change of kind should fail here, not a slow day
 
 
 async def test_another_session_of_the_same_directory(store: FileStore) -> None:

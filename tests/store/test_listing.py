@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -72,7 +71,7 @@ async def test_what_is_left_out(store: FileStore, file: RawFile) -> None:
 
 
 async def test_five_thousand_sessions(tmp_path: Path) -> None:
-    """They are listed in a fraction of a second of processor time."""
+    """All of them; how long that takes, the benchmark tells."""
     store = FileStore(tmp_path / "one" / "sessions")
     turn = TurnEnd("s", "done", "m", usage=Usage(1, 2, 3, 4, 5), cost_usd=0.1)
     await add(store, "x" * 500, say("y" * 500, "assistant"), turn)
@@ -82,11 +81,7 @@ async def test_five_thousand_sessions(tmp_path: Path) -> None:
     os.makedirs(folder)
     for i in range(5000):
         RawFile(folder / f"telegram+{i}.jsonl").write(data.replace(b"telegram:12345", b"telegram:%d" % i))
-    before = time.process_time()
-    briefs = list_sessions(Disk(), folder)
-    seconds = time.process_time() - before
-    assert len({brief.key for brief in briefs}) == 5000
-    assert seconds < 1.0  # about 0.1; only a change of kind should fail here, not a slow day
+    assert len({brief.key for brief in list_sessions(Disk(), folder)}) == 5000
 
 
 # --- the short way and the plain one ---------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_a_tail_of_a_long_code_block_costs_little() -> None:
     PAGE.tail(blocks, 80, 20)
     started_s = time.process_time()
     assert len(PAGE.tail(blocks, 80, 20)) == 20
-    assert time.process_time() - started_s < 0.1
+    assert time.process_time() - started_s < 2.0  # only a change of kind should fail here, not a slow day
 
 
 def test_the_cost_is_linear() -> None:
