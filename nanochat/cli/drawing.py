@@ -15,7 +15,7 @@ from datetime import date, timedelta, tzinfo
 from itertools import accumulate
 from typing import Any
 
-import plotext  # type: ignore[import-untyped]
+import plotext  # type: ignore[import-untyped]  # the library has no types
 
 from nanochat.channels.terminal.words import counted
 from nanochat.doors import TurnPoint

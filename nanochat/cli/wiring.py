@@ -31,7 +31,7 @@ from nanochat.turn.commands import Commands
 from nanochat.turn.condense import Condenser
 from nanochat.turn.limits import Purse, RateFence
 
-__all__ = ["LEDGER", "WAKE", "assemble", "data_dir", "open_store"]
+__all__ = ["assemble"]
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,25 +12,9 @@ from nanochat.keys import SessionKey
 from nanochat.records import Message, text_of
 from nanochat.turn.limits import Limits
 from tests.fakes.office import KEY, Office, once
+from tests.inbox.conftest import Open
 
-Open = Callable[..., Office]
 TERMINAL = SessionKey("cli", "default")
-
-
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Open]:
-    """Builds offices on one data directory; they share the first one's board and clock."""
-    made: list[Office] = []
-
-    def build(**settings: object) -> Office:
-        if made:
-            settings = {"board": made[0].board, "pauses": made[0].pauses, **settings}
-        made.append(Office(tmp_path, **settings))  # type: ignore[arg-type]  # handed through as they are
-        return made[-1]
-
-    yield build
-    for one in made:
-        await one.close()
 
 
 async def deliver(office: Office, text: str = "water", key: SessionKey = KEY, number: int = 1) -> bool:

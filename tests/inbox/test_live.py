@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,26 +18,10 @@ from nanochat.turn.limits import Limits
 from tests.fakes.memory_channel import MemoryChannel
 from tests.fakes.office import Office
 from tests.fakes.scripted_model import ScriptedModel
+from tests.inbox.conftest import Open
 
 KEY = SessionKey("memory", "1")
 ID = "memory:client-1"
-Open = Callable[..., Office]
-
-
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Open]:
-    """Builds offices on one data directory; they share the first one's board and clock."""
-    made: list[Office] = []
-
-    def build(**settings: object) -> Office:
-        if made:
-            settings = {"board": made[0].board, "pauses": made[0].pauses, **settings}
-        made.append(Office(tmp_path, **settings))  # type: ignore[arg-type]  # handed through as they are
-        return made[-1]
-
-    yield build
-    for one in made:
-        await one.close()
 
 
 class Listener:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,25 +19,9 @@ from nanochat.records import text_of
 from nanochat.turn.limits import Limits
 from tests.fakes.memory_channel import REPEATED
 from tests.fakes.office import KEY, Office, envelope
+from tests.inbox.conftest import Open
 
-Open = Callable[..., Office]
 OTHER = SessionKey("memory", "2")
-
-
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Open]:
-    """Builds offices on one data directory; they share the first one's board and clock."""
-    made: list[Office] = []
-
-    def build(**settings: object) -> Office:
-        if made:
-            settings = {"board": made[0].board, "pauses": made[0].pauses, **settings}
-        made.append(Office(tmp_path, **settings))  # type: ignore[arg-type]  # handed through as they are
-        return made[-1]
-
-    yield build
-    for one in made:
-        await one.close()
 
 
 async def said(office: Office, key: SessionKey = KEY) -> list[str]:
